@@ -1,0 +1,3 @@
+"""Qwen3-Embedding and Qwen3-Reranker served by vLLM."""
+
+__version__ = "0.1.0"
