@@ -1,0 +1,112 @@
+"""Real vLLM servers, each booted once a session when the first test asks for it."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from qwen3_vllm.serving import ServeOptions, start_server
+
+from .reference import ReferenceEmbedding, ReferenceReranker
+
+ROOT = Path(__file__).parent.parent
+CHECKPOINTS = ROOT / ".cache" / "models"
+BOOT_SECONDS = 300
+# What a user may have set for servers and clients of their own.
+ENVIRONMENT = (
+    "VLLM_API_KEY",
+    "QWEN3_VLLM_API_KEY_FILE",
+    "QWEN3_EMBEDDING_URL",
+    "QWEN3_RERANKER_URL",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+)
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A vLLM that answers. `base_url` has no `/v1`."""
+
+    base_url: str
+    model_path: Path
+    log_path: Path
+
+
+Boot = Callable[[ServeOptions], RunningServer]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the test that happens to boot a server the time for it."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(BOOT_SECONDS + 60))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment() -> Iterator[None]:
+    """Keep the user's own servers, keys and proxies out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ENVIRONMENT:
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def checkpoints() -> Path:
+    """Folder with the random-weight checkpoints."""
+    script = ROOT / "scripts" / "make_random_checkpoints.py"
+    subprocess.run([sys.executable, str(script), str(CHECKPOINTS)], check=True)
+    return CHECKPOINTS
+
+
+@pytest.fixture(scope="session")
+def embedding_reference(checkpoints: Path) -> ReferenceEmbedding:
+    """Transformers on the checkpoint of `embedding_server`."""
+    return ReferenceEmbedding(checkpoints / "Qwen3-Embedding-random")
+
+
+@pytest.fixture(scope="session")
+def reranker_reference(checkpoints: Path) -> ReferenceReranker:
+    """Transformers on the checkpoint of the reranker servers."""
+    return ReferenceReranker(checkpoints / "Qwen3-Reranker-random")
+
+
+@pytest.fixture(scope="session")
+def boot(tmp_path_factory: pytest.TempPathFactory, clean_environment: None) -> Iterator[Boot]:
+    """Return a function that boots a server; all stop with the session."""
+    with ExitStack() as running:
+
+        def start(options: ServeOptions) -> RunningServer:
+            log_path = tmp_path_factory.mktemp("server") / "vllm.log"
+            server = running.enter_context(start_server(options, log_path=log_path, timeout=BOOT_SECONDS))
+            return RunningServer(server.base_url, Path(options.model), log_path)
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def embedding_server(boot: Boot, checkpoints: Path) -> RunningServer:
+    """Serve the embedding model."""
+    # Left to itself, vLLM serves a float32 checkpoint in half precision.
+    model = str(checkpoints / "Qwen3-Embedding-random")
+    return boot(ServeOptions("embedding", model, port=0, dtype="float32"))
+
+
+@pytest.fixture(scope="session")
+def reranker_server(boot: Boot, checkpoints: Path) -> RunningServer:
+    """Serve the reranker without a chat template: clients send finished prompts."""
+    model = str(checkpoints / "Qwen3-Reranker-random")
+    return boot(ServeOptions("reranker", model, port=0, dtype="float32", chat_template=False))
+
+
+@pytest.fixture(scope="session")
+def templated_reranker_server(boot: Boot, checkpoints: Path) -> RunningServer:
+    """Serve the reranker with our chat template: clients may send raw texts."""
+    model = str(checkpoints / "Qwen3-Reranker-random")
+    return boot(ServeOptions("reranker", model, port=0, dtype="float32"))
