@@ -2,4 +2,14 @@
 
 import typer
 
+from . import serve
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+
+
+@app.callback()
+def main() -> None:
+    """Qwen3-Embedding and Qwen3-Reranker, served by vLLM."""
+
+
+serve.register(app)

