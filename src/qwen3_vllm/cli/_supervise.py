@@ -33,14 +33,16 @@ def supervise(servers: Sequence[Server], *, boot_timeout: float, show_log: bool)
     """
     logs = [_Log(server.name, server.log_path) for server in servers] if show_log else []
     try:
-        with _signals_raise(), _progress(logs) as show:
-            one_by_one = any("--gpu-memory-utilization" in server.command.argv for server in servers)
-            with running(servers, one_by_one=one_by_one, timeout=boot_timeout, on_progress=show):
-                show(None)
-                for server in servers:
-                    console.print(f"{server.name}: ready at {server.base_url}/v1, log {server.log_path}")
-                console.print("Ctrl-C stops")
-                _watch(servers, logs)
+        with (
+            _signals_raise(),
+            _progress(logs) as show,
+            running(servers, timeout=boot_timeout, on_progress=show),
+        ):
+            show(None)
+            for server in servers:
+                console.print(f"{server.name}: ready at {server.base_url}/v1, log {server.log_path}")
+            console.print("Ctrl-C stops")
+            _watch(servers, logs)
     except _StopAsked:
         console.print("stopped")
 

@@ -14,8 +14,9 @@ from typer.core import TyperCommand
 from ..serving.checkpoint import resolve_model
 from ..serving.errors import LaunchError, ServerDied
 from ..serving.flags import DEFAULT_PORT, Role, ServeOptions
-from ..serving.launch import make_server, prepare
-from ..serving.machine import Machine, VllmBuild
+from ..serving.launch import default_log_path, make_server, prepare
+from ..serving.machine import Machine, VllmBuild, this_machine
+from ..serving.replicas import replicate, router, why_no_router
 from ._supervise import console, supervise
 
 EXIT_DIED, EXIT_REFUSED = 1, 2
@@ -88,6 +89,10 @@ def serve(
     api_server_count: Annotated[
         int | None, typer.Option(help="HTTP processes; default 2 with a GPU and 8 cores.")
     ] = None,
+    replicas: Annotated[
+        int,
+        typer.Option(min=1, help="Servers of the model on one GPU, behind vllm-router if it is installed."),
+    ] = 1,
     max_num_seqs: Annotated[int, typer.Option(help="Texts computed at once.")] = 256,
     max_model_len: Annotated[
         int | None, typer.Option(help="Longest text in tokens; default 8192, or what the checkpoint allows.")
@@ -136,7 +141,7 @@ def serve(
     """
     names = {What.EMBEDDING: embedding_model or model, What.RERANKER: reranker_model or model}
     try:
-        _check_selection(what, model, served_model_name, dry_run, vllm_version)
+        _check_selection(what, model, served_model_name, replicas, dry_run, vllm_version)
         options = [
             ServeOptions(
                 role=role,
@@ -163,12 +168,17 @@ def serve(
             )
             for role, role_port in _roles_and_ports(what, port)
         ]
+        front = None
+        if replicas > 1:
+            options, front = _replicate(options[0], replicas)
         if dry_run:
             _print_commands(options, vllm_version)
             return
         servers = [make_server(each, log_path=_log_path(log_dir, each)) for each in options]
         for server in servers:
             _explain(server.name, server.command.notes)
+        if front is not None:
+            servers.append(router(front, servers, _log_path(log_dir, front) or default_log_path(front)))
         supervise(servers, boot_timeout=boot_timeout, show_log=show_log)
     except LaunchError as error:
         _fail(error, EXIT_REFUSED)
@@ -177,7 +187,12 @@ def serve(
 
 
 def _check_selection(
-    what: What, model: str | None, served_model_name: str | None, dry_run: bool, vllm_version: str | None
+    what: What,
+    model: str | None,
+    served_model_name: str | None,
+    replicas: int,
+    dry_run: bool,
+    vllm_version: str | None,
 ) -> None:
     if what is What.BOTH and model is not None:
         raise LaunchError(
@@ -185,6 +200,8 @@ def _check_selection(
         )
     if what is What.BOTH and served_model_name is not None:
         raise LaunchError("`both` cannot give two servers one --served-model-name; leave it out")
+    if what is What.BOTH and replicas > 1:
+        raise LaunchError("`both` takes no --replicas; start the two roles in two terminals")
     if vllm_version is not None and not dry_run:
         raise LaunchError("--vllm-version is for another machine's command; add --dry-run")
 
@@ -197,6 +214,15 @@ def _roles_and_ports(what: What, port: int | None) -> Iterator[tuple[Role, int |
     else:
         yield "embedding", port
         yield "reranker", port + 1 if port else port
+
+
+def _replicate(options: ServeOptions, count: int) -> tuple[list[ServeOptions], ServeOptions | None]:
+    """Return the replicas' options, and the address of the router before them, if there can be one."""
+    obstacle = why_no_router(options)
+    if obstacle is not None:
+        console.print(f"no router in front: {obstacle}; put a balancer before the {count} ports yourself")
+    replicas = replicate(options, count, behind_router=obstacle is None, cores=this_machine().cores)
+    return replicas, options if obstacle is None else None
 
 
 def _print_commands(options: list[ServeOptions], vllm_version: str | None) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-# In order of boot; the last one found is where the server is. Wordings of 0.10 to 0.33.
+# In order of boot; the furthest one found is where the server is. Wordings of 0.10 to 0.33.
 _STAGES = [
+    ("downloading the model", r"Fetching \d+ files|Downloading"),
     ("starting the engine", r"Initializing an? (V[01] )?(LLM|engine)|non-default args"),
     ("loading weights", r"Starting to load model|Loading safetensors|Loading weights|Loading pt checkpoint"),
-    ("compiling", r"Compiling|torch\.compile|[Dd]ynamo"),
+    ("compiling", r"Dynamo bytecode|Start compiling|Compiling (a|the) graph|torch\.compile (takes|took)"),
     ("warming up", r"Capturing CUDA graph|Graph capturing|[Ww]arming up|Warming-up|init engine \("),
     ("opening the port", r"Starting vLLM (API )?server|Started server process|Application startup"),
 ]

@@ -107,12 +107,14 @@ class Checkpoint:
 class Command:
     """A command line, the environment it adds, and one sentence for each choice made on the way.
 
-    Never holds an API key: that is added to the environment at the moment of starting.
+    Never holds an API key: that is added to the environment at the moment of starting. `uses_gpu` says that
+    it takes a share of a GPU's memory, which other servers then see as taken.
     """
 
     argv: tuple[str, ...]
     env: dict[str, str]
     notes: tuple[str, ...] = ()
+    uses_gpu: bool = False
 
     def __str__(self) -> str:
         """One line to paste into a shell."""
@@ -131,8 +133,7 @@ def build_command(
     options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine
 ) -> Command:
     """Build the command for this role, checkpoint, release and machine."""
-    builder = _Builder(options, checkpoint, vllm, machine)
-    return builder.build()
+    return _Builder(options, checkpoint, vllm, machine).build()
 
 
 class _Builder:
@@ -157,7 +158,7 @@ class _Builder:
         if self.options.guarded:
             self.argv += ["--middleware", GUARD]
         argv = (*self.vllm.launcher, "serve", self.options.model, *self.argv, *self.extra.rest)
-        return Command(argv, self._environment(), tuple(self.notes))
+        return Command(argv, self._environment(), tuple(self.notes), uses_gpu=not self.cpu)
 
     def _add(self, flag: str, value: object = None) -> None:
         if self.extra.has(flag):

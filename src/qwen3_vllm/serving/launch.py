@@ -14,7 +14,7 @@ from .errors import LaunchError
 from .extra import ExtraArgs
 from .flags import Checkpoint, Command, ServeOptions, build_command
 from .guard import read_keys
-from .machine import Machine, VllmBuild, free_port, installed_vllm, is_port_taken, this_machine
+from .machine import Machine, VllmBuild, check_port, free_port, installed_vllm, this_machine
 from .server import OnProgress, Server, wait_until_ready
 
 
@@ -30,14 +30,14 @@ def prepare(
     """
     options = _complete(options)
     vllm = vllm or installed_vllm()
-    checkpoint = _read(options, elsewhere=machine is not None)
-    wrong = contradictions(options, checkpoint, vllm, machine or this_machine())
+    elsewhere = machine is not None
+    machine = machine or this_machine()
+    checkpoint = _read(options, elsewhere=elsewhere)
+    wrong = contradictions(options, checkpoint, vllm, machine)
     if wrong:
         raise LaunchError("\n".join(wrong))
-    command = build_command(options, checkpoint, vllm, machine or this_machine())
-    if machine is None:
-        command = _without_users_environment(command)
-    return options, command
+    command = build_command(options, checkpoint, vllm, machine)
+    return options, command if elsewhere else _without_users_environment(command)
 
 
 def make_server(options: ServeOptions, *, log_path: Path | None = None) -> Server:
@@ -50,10 +50,7 @@ def make_server(options: ServeOptions, *, log_path: Path | None = None) -> Serve
         options = replace(options, port=free_port())
     options, command = prepare(options)
     port = options.served_port
-    if is_port_taken(options.host, port):
-        raise LaunchError(
-            f"something already listens on {options.host}:{port}; stop it, or use --port {free_port()}"
-        )
+    check_port(options.host, port)
     keys = read_keys(_key_environment(options)) if options.guarded else []
     return Server(
         options.role,
@@ -92,19 +89,18 @@ def start_server(
 def running(
     servers: Sequence[Server],
     *,
-    one_by_one: bool = False,
     timeout: float = 1800.0,
     on_progress: OnProgress | None = None,
 ) -> Iterator[None]:
     """Have all of the servers ready inside the block, and none after it, however it is left.
 
-    `one_by_one` starts each when the one before is ready: on a shared GPU, vLLM measures free memory while
-    it boots, and two at once count each other's.
+    Those on a GPU start one after another: vLLM measures free memory while it boots, and two at once count
+    each other's.
     """
     try:
         for number, server in enumerate(servers, start=1):
             server.start()
-            if one_by_one:
+            if server.command.uses_gpu:
                 wait_until_ready(servers[:number], timeout=timeout, on_progress=on_progress)
         wait_until_ready(servers, timeout=timeout, on_progress=on_progress)
         yield
@@ -168,4 +164,4 @@ def _without_users_environment(command: Command) -> Command:
     own = {name for name in command.env if name in os.environ and not name.startswith("QWEN3_VLLM_")}
     notes = [f"{name}: {os.environ[name]}, from your environment" for name in sorted(own)]
     env = {name: value for name, value in command.env.items() if name not in own}
-    return Command(command.argv, env, (*command.notes, *notes))
+    return replace(command, env=env, notes=(*command.notes, *notes))

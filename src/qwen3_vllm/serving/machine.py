@@ -80,11 +80,11 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
-def is_port_taken(host: str, port: int) -> bool:
-    """Whether something listens there already. vLLM itself would share the port and say nothing.
+def check_port(host: str, port: int) -> None:
+    """See that a server could listen there. vLLM itself would share a taken port and say nothing.
 
     Raises:
-        LaunchError: The address is not one of this machine's.
+        LaunchError: It could not.
     """
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -96,9 +96,10 @@ def is_port_taken(host: str, port: int) -> bool:
         raise LaunchError(f"port {port} needs administrator rights; use one above 1023") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return True
+            raise LaunchError(
+                f"something already listens on {host}:{port}; stop it, or use --port {free_port()}"
+            ) from error
         raise LaunchError(f"cannot listen on {host}:{port}: {error}") from error
-    return False
 
 
 def _visible_gpus() -> tuple[Gpu, ...]:
