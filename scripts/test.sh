@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Everything that CI checks. With arguments, only pytest with those: scripts/test.sh tests -k prompt
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+scripts/setup.sh
+PATH=$PWD/.venv/bin:$PATH
+
+if (($#)); then
+  exec pytest "$@"
+fi
+ruff check .
+ruff format --check .
+mypy
+pytest tests
+pytest integrations_tests
