@@ -13,9 +13,9 @@ from typer.core import TyperCommand
 
 from ..serving.checkpoint import resolve_model
 from ..serving.errors import LaunchError, ServerDied
-from ..serving.flags import DEFAULT_PORT, Role, ServeOptions
 from ..serving.launch import default_log_path, make_server, prepare
 from ..serving.machine import Machine, VllmBuild, this_machine
+from ..serving.options import DEFAULT_PORT, Role, ServeOptions
 from ..serving.replicas import replicate, router, why_no_router
 from ._supervise import console, supervise
 

@@ -4,8 +4,8 @@ Needs none of the clients, and imports no vLLM: that runs in a process of its ow
 """
 
 from .errors import LaunchError, ServerDied
-from .flags import ServeOptions
 from .launch import make_server, running, start_server
+from .options import ServeOptions
 from .server import Progress, Server, wait_until_ready
 
 __all__ = [

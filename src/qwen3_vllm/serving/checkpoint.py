@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import LaunchError
-from .flags import Checkpoint, Role
+from .options import Checkpoint, Role
 
 HUB_MODELS: dict[Role, str] = {
     "embedding": "Qwen/Qwen3-Embedding-0.6B",

@@ -6,8 +6,9 @@ import ipaddress
 from collections.abc import Iterator
 
 from .extra import ExtraArgs
-from .flags import OLDEST, Checkpoint, ServeOptions, is_on_cpu
+from .flags import OLDEST, is_on_cpu
 from .machine import Machine, VllmBuild
+from .options import Checkpoint, ServeOptions
 
 # Flags the launcher must know the value of: it polls the address, and keeps the key off the command line.
 _OWN_FLAGS = {

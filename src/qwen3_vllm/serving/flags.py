@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from packaging.version import Version
 
 from .extra import ExtraArgs
 from .machine import Machine, VllmBuild
-
-Role = Literal["embedding", "reranker"]
-Device = Literal["auto", "cuda", "cpu"]
+from .options import Checkpoint, Command, Role, ServeOptions
 
 OLDEST = Version("0.10.0")  # Qwen3 rerankers load since 0.9.2; older request formats are not tested here
 RUNNER_FLAG = Version("0.10.1")  # `--runner pooling`; `--task` before, and gone since 0.13.0
@@ -26,7 +22,6 @@ MULTI_API_SERVER = Version("0.11.0")  # before it an engine may fall back to V0,
 SCORE_TEMPLATE = Version("0.14.0")  # `--chat-template` reaches /score; silently ignored before
 CPU_SINGLE_PROCESS = Version("0.23.0")  # the CPU worker may live in the API server: half the boot time
 
-DEFAULT_PORT: dict[Role, int] = {"embedding": 8000, "reranker": 8001}
 DEFAULT_NAME: dict[Role, str] = {"embedding": "qwen3_embedding", "reranker": "qwen3_reranker"}
 GUARD = "qwen3_vllm.serving.guard.ApiKeyGuard"
 RERANKER_TEMPLATE = Path(__file__).parent.parent / "templates" / "qwen3_reranker.jinja"
@@ -37,89 +32,6 @@ RERANKER_OVERRIDES: dict[str, Any] = {
 }
 WHOLE_GPU, HALF_GPU = 0.9, 0.45
 CORES_FOR_TWO_API_SERVERS = 8
-
-
-@dataclass(frozen=True)
-class ServeOptions:
-    """What the user asked for; None means that the launcher chooses, and says what and why.
-
-    `model` is a folder or a hub id. `port` 0 takes a free one. `gpu_memory_utilization` is this server's
-    share of its GPU, 0 to 1. `api_key` reaches the server by environment only; `api_key_file` holds one
-    key a line. `extra_args` go to vLLM as they are and win over what the launcher would send.
-    """
-
-    role: Role
-    model: str
-    port: int | None = None
-    host: str = "127.0.0.1"
-    served_model_name: str | None = None
-    dtype: str = "auto"
-    device: Device = "auto"
-    quantization: str | None = None
-    tensor_parallel_size: int = 1
-    data_parallel_size: int = 1
-    api_server_count: int | None = None
-    max_num_seqs: int = 256
-    max_model_len: int | None = None
-    gpu_memory_utilization: float | None = None
-    trust_remote_code: bool = False
-    chat_template: bool = True
-    prefix_caching: bool | None = None
-    api_key: str | None = field(default=None, repr=False)
-    api_key_file: Path | None = None
-    open_metrics: bool = False
-    insecure: bool = False
-    extra_args: tuple[str, ...] = ()
-
-    @property
-    def guarded(self) -> bool:
-        return self.api_key is not None or self.api_key_file is not None
-
-    @property
-    def served_port(self) -> int:
-        return DEFAULT_PORT[self.role] if self.port is None else self.port
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What config.json (and its neighbours) say. Zero and None mean unknown, as for a model on a hub."""
-
-    is_local: bool = False
-    architectures: tuple[str, ...] = ()
-    role: Role | None = None
-    attention_heads: int = 0
-    key_value_heads: int = 0
-    layers: int = 0
-    head_dim: int = 0
-    dtype: str | None = None
-    max_position_embeddings: int | None = None
-    has_rope_scaling: bool = False
-    quantization: str | None = None
-    is_matryoshka: bool = False
-    weights_bytes: int = 0
-
-    @property
-    def is_converted_reranker(self) -> bool:
-        return any(name.endswith("ForSequenceClassification") for name in self.architectures)
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command line, the environment it adds, and one sentence for each choice made on the way.
-
-    Never holds an API key: that is added to the environment at the moment of starting. `uses_gpu` says that
-    it takes a share of a GPU's memory, which other servers then see as taken.
-    """
-
-    argv: tuple[str, ...]
-    env: dict[str, str]
-    notes: tuple[str, ...] = ()
-    uses_gpu: bool = False
-
-    def __str__(self) -> str:
-        """One line to paste into a shell."""
-        assignments = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
-        return " ".join([*assignments, shlex.join(self.argv)])
 
 
 def is_on_cpu(options: ServeOptions, vllm: VllmBuild, machine: Machine) -> bool:

@@ -12,9 +12,10 @@ from .checkpoint import read_checkpoint
 from .checks import contradictions
 from .errors import LaunchError
 from .extra import ExtraArgs
-from .flags import Checkpoint, Command, ServeOptions, build_command
+from .flags import build_command
 from .guard import read_keys
 from .machine import Machine, VllmBuild, check_port, free_port, installed_vllm, this_machine
+from .options import Checkpoint, Command, ServeOptions
 from .server import OnProgress, Server, wait_until_ready
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from .checks import is_loopback
-from .flags import WHOLE_GPU, Command, ServeOptions
+from .flags import WHOLE_GPU
 from .machine import check_port, free_port
+from .options import Command, ServeOptions
 from .server import Server
 
 CORES_A_REPLICA = 8

@@ -19,7 +19,7 @@ from typing import Self
 from . import watchdog
 from .bootlog import cause_of_death, stage_of
 from .errors import ServerDied
-from .flags import Command
+from .options import Command
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 20.0
