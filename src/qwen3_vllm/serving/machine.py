@@ -80,11 +80,11 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
-def check_port(host: str, port: int) -> None:
-    """See that a server could listen there. vLLM itself would share a taken port and say nothing.
+def is_port_taken(host: str, port: int) -> bool:
+    """Whether something listens there already. vLLM itself would share the port and say nothing.
 
     Raises:
-        LaunchError: It could not.
+        LaunchError: No server could listen there for another reason.
     """
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -96,10 +96,19 @@ def check_port(host: str, port: int) -> None:
         raise LaunchError(f"port {port} needs administrator rights; use one above 1023") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise LaunchError(
-                f"something already listens on {host}:{port}; stop it, or use --port {free_port()}"
-            ) from error
+            return True
         raise LaunchError(f"cannot listen on {host}:{port}: {error}") from error
+    return False
+
+
+def check_port(host: str, port: int) -> None:
+    """See that a server could listen there.
+
+    Raises:
+        LaunchError: It could not; the message names a free port.
+    """
+    if is_port_taken(host, port):
+        raise LaunchError(f"something already listens on {host}:{port}; stop it, or use --port {free_port()}")
 
 
 def _visible_gpus() -> tuple[Gpu, ...]:
