@@ -2,7 +2,7 @@
 
 import typer
 
-from . import serve
+from . import download, serve
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
@@ -13,3 +13,4 @@ def main() -> None:
 
 
 serve.register(app)
+download.register(app)

@@ -72,7 +72,9 @@ def check_is_model(repo: str, files: Iterable[HubFile]) -> None:
     paths = [file.path for file in files]
     for path in paths:
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\\" in path:
-            raise DownloadError(f"{repo} lists the file {path!r}, which would be written outside the model's folder")
+            raise DownloadError(
+                f"{repo} lists the file {path!r}, which would be written outside the model's folder"
+            )
     if "config.json" not in paths or not any(path.endswith(WEIGHTS) for path in paths):
         hint = (
             "a GGUF repository is for llama.cpp; vLLM needs GPTQ, AWQ or compressed-tensors"
@@ -138,8 +140,8 @@ def _check_is_ours(repo: str, target: Path, missing: list[HubFile]) -> None:
     if receipt.is_file() and json.loads(receipt.read_text(encoding="utf-8")).get("repo") == repo:
         return
     raise DownloadError(
-        f"{target} exists and differs from {repo} in {', '.join(replaced[:5])}, but this command did not make "
-        f"it: it may be your own model. Move it away, or choose another --dir."
+        f"{target} exists and differs from {repo} in {', '.join(replaced[:5])}, but this command did not "
+        "make it: it may be your own model. Move it away, or choose another --dir."
     )
 
 
@@ -172,14 +174,16 @@ def _fetch_all(hub: Hub, repo: str, revision: str, files: list[HubFile], staging
 
     # The largest first, so that the last to end is not the one that began last.
     largest_first = sorted(files, key=lambda file: -file.size)
-    with ThreadPoolExecutor(_PARALLEL_FILES) as pool:
+    pool = ThreadPoolExecutor(_PARALLEL_FILES)
+    try:
         futures = [pool.submit(fetch, file) for file in largest_first]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for future in futures:
+            future.result()
+    except BaseException as error:
+        # After a failure the files under way may end, they are kept; Ctrl-C does not wait for gigabytes.
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def _publish(staging: Path, target: Path, files: list[HubFile]) -> None:

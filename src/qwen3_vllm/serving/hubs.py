@@ -26,7 +26,7 @@ class DownloadError(Exception):
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file as its hub lists it. `sha256` where the hub has one, else git's SHA-1 of the blob, else neither."""
+    """A file as its hub lists it: `sha256` where the hub has one, else git's SHA-1 of the blob, or none."""
 
     path: str
     size: int
@@ -141,7 +141,7 @@ class HuggingFace:
         # ends; the function below them keeps it, and asks for the rest.
         from huggingface_hub import hf_hub_url
         from huggingface_hub.file_download import http_get
-        from huggingface_hub.utils import build_hf_headers
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
         target = folder / file.path
         part = target.with_name(target.name + ".incomplete")
@@ -179,11 +179,13 @@ def _not_found(what: str, hub: Source) -> DownloadError:
 
 
 def _refused(what: str, hub: Source, token: str) -> DownloadError:
-    return DownloadError(f"{hub} does not give {what} to this account; put a token that may read it in {token}")
+    return DownloadError(
+        f"{hub} does not give {what} to this account; put a token that may read it in {token}"
+    )
 
 
 def _failed(what: str, hub: Source, error: Exception, endpoint: str) -> DownloadError:
-    # A redirect to a storage server carries its signature in the query string: a key, for as long as it lasts.
+    # A redirect to a storage server carries its signature in the query string: a key while it lasts.
     said = _QUERY_STRING.sub("?…", str(error)).strip() or type(error).__name__
     return DownloadError(
         f"{hub} could not send {what}: {said}\n"

@@ -1,0 +1,94 @@
+"""`qwen3-vllm download`: fetch Qwen3 models from a hub, verified."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from ..serving.download import OFFICIAL, download, in_gigabytes
+from ..serving.hubs import DownloadError, choose_hub
+
+EXIT_FAILED, EXIT_STOPPED = 1, 130
+_console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class What(StrEnum):
+    EMBEDDING = "embedding"
+    RERANKER = "reranker"
+    BOTH = "both"
+
+
+class Size(StrEnum):
+    SMALL = "0.6B"
+    MEDIUM = "4B"
+    LARGE = "8B"
+
+
+class From(StrEnum):
+    MODELSCOPE = "modelscope"
+    HUGGINGFACE = "huggingface"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("download")(download_models)
+
+
+def download_models(
+    what: Annotated[What, typer.Argument(help="Which model.")] = What.BOTH,
+    size: Annotated[
+        Size | None, typer.Option(help="Parameters of the official model.", show_default="0.6B")
+    ] = None,
+    source: Annotated[
+        From | None, typer.Option(help="Hub.", show_default="modelscope if installed, else huggingface")
+    ] = None,
+    quantized: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OWNER/NAME", help="A GPTQ, AWQ or compressed-tensors repository, instead of Qwen's own."
+        ),
+    ] = None,
+    directory: Annotated[Path, typer.Option("--dir", help="Folder that holds the models.")] = Path("models"),
+) -> None:
+    """Download models, resumable and verified; again, it verifies and repairs.
+
+    Disk space is checked first. A model's folder appears when every file in it has the size and hash that the
+    hub lists. Mirrors, proxies and tokens: `MODELSCOPE_ENDPOINT`, `MODELSCOPE_API_TOKEN`, `HF_ENDPOINT`,
+    `HF_TOKEN`, `HTTPS_PROXY`.
+    """
+    try:
+        repos = _repositories(what, size, quantized)
+        hub = choose_hub(source.value if source else None)
+        for role, repo in repos.items():
+            _console.print(f"[bold]{repo}[/bold] from {hub.name}")
+            done = download(hub, repo, directory, report=_console.print)
+            _console.print(f"  {done.folder}: {done.files} files, {in_gigabytes(done.size)}, verified")
+            if done.unhashed:
+                _console.print(f"  by size only, the hub lists no hash: {', '.join(done.unhashed)}")
+            _console.print(f"  next: qwen3-vllm serve {role} {done.folder}")
+    except DownloadError as error:
+        _console.print("[red]download failed:[/red]", escape(str(error)))
+        raise typer.Exit(EXIT_FAILED) from error
+    except KeyboardInterrupt:
+        _console.print("stopped; run the command again to continue")
+        os._exit(EXIT_STOPPED)  # the threads that fetch cannot be interrupted; what they wrote is kept
+
+
+def _repositories(what: What, size: Size | None, quantized: str | None) -> dict[str, str]:
+    """Return the repository for each role asked for."""
+    roles = [role for role in OFFICIAL if what in (role, What.BOTH)]
+    if quantized is None:
+        return {role: OFFICIAL[role].format(size=size or Size.SMALL) for role in roles}
+    if len(roles) != 1:
+        raise typer.BadParameter("--quantized names one repository: say `embedding` or `reranker`")
+    if size is not None:
+        raise typer.BadParameter("--quantized names the whole repository; leave --size out")
+    if quantized.count("/") != 1 or not all(quantized.split("/")):
+        raise typer.BadParameter(f"--quantized wants OWNER/NAME, not {quantized!r}")
+    return {roles[0]: quantized}
