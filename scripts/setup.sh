@@ -15,14 +15,14 @@ fail() {
 }
 
 find_python() {
-  local candidate
-  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+  local candidate candidates=${PYTHON:-python3 python3.13 python3.12 python3.11}
+  for candidate in $candidates; do
     if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then
       command -v "$candidate"
       return
     fi
   done
-  fail "needs Python 3.11 to 3.14, found $(python3 --version 2>&1 || true); install one, or name it: PYTHON=/path/to/python3.12 $0"
+  fail "needs Python 3.11 to 3.14, and none of these is: $candidates. Install one, or name it: PYTHON=/path/to/python3.12 $0"
 }
 
 # progress LABEL COMMAND...: run it with its output in the log and a line of progress on the screen.

@@ -1,0 +1,64 @@
+"""The demo program, run as a user runs it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program that demo.sh starts once everything is installed."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "demo.py"), *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_reranks_the_users_file(tmp_path: Path) -> None:
+    notes = tmp_path / "笔记.md"
+    notes.write_text("# 茶\n\n绿茶宜用八十度的水。\n\n# Moon\n\nThe Moon shows one face.\n", encoding="utf-8")
+
+    done = demo(str(notes), "泡绿茶用多热的水？")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "random" in done.stdout
+    assert "Embedded 2 of 2 passages" in done.stdout
+    assert "茶 绿茶宜用八十度的水。" in done.stdout
+    assert "Moon The Moon shows one face." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.txt", b" \n\n", "holds no text"),
+        ("gbk.txt", "汉字".encode("gb18030"), "not UTF-8"),
+        ("page.html", b"<p>text</p>", "want a .jsonl, .txt, .md file"),
+        ("broken.jsonl", b'{"text": "fine"}\n\n{"text": \n', "line 3: not JSON"),
+        ("wordless.jsonl", b'{"text": "fine"}\n{"title": "x"}\n', "line 2: want an object"),
+    ],
+)
+def test_refuses_a_file_of_no_use_before_any_server_starts(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+
+    done = demo(str(path), "query")
+
+    assert done.returncode == 2
+    assert message in " ".join(done.stdout.split())
+    assert "Starting" not in done.stdout
+
+
+def test_names_the_folder_that_holds_no_models(tmp_path: Path) -> None:
+    done = demo(QWEN3_MODELS=str(tmp_path))
+
+    assert done.returncode == 2
+    assert str(tmp_path) in done.stdout.replace("\n", "")

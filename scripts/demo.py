@@ -1,0 +1,187 @@
+"""Search and rerank a corpus with LangChain, served by vLLM servers that this program starts and stops.
+
+scripts/demo.sh installs what it needs and runs it.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import make_random_checkpoints
+from demo_corpus import CorpusError, Passage, read_corpus
+from langchain_core.documents import Document
+from langchain_core.vectorstores import InMemoryVectorStore
+from qwen3_vllm.langchain import Qwen3VLLMEmbeddings, Qwen3VLLMReranker
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from qwen3_vllm.errors import Qwen3VLLMError
+from qwen3_vllm.serving import LaunchError, Progress, ServeOptions, Server, ServerDied, make_server, running
+from qwen3_vllm.serving.checkpoint import resolve_model
+from qwen3_vllm.serving.machine import is_port_taken
+from qwen3_vllm.serving.options import DEFAULT_PORT, Role
+
+ROOT = Path(__file__).parent.parent
+CORPUS = ROOT / "examples" / "corpus.jsonl"
+QUERIES = ROOT / "examples" / "queries.jsonl"
+RANDOM_MODELS = ROOT / ".cache" / "models"
+LOGS = ROOT / ".cache" / "logs"
+
+ROLES: tuple[Role, ...] = ("embedding", "reranker")
+SHOWN_QUERIES = 3
+CANDIDATES = 8
+EMBED_AT_ONCE = 256
+
+# Tables need some width where no terminal tells one.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question, and the ids of the passages that answer it where they are known."""
+
+    text: str
+    relevant: frozenset[str] = frozenset()
+
+
+def main() -> int:
+    """Run the demo; the exit status is 1 where a server failed, 2 for a file or a model of no use."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        passages, queries = choose_texts(sys.argv[1:])
+        demonstrate(passages, queries)
+    except (CorpusError, LaunchError) as error:
+        console.print(f"demo: {error}", style="red", markup=False)
+        return 2
+    except (ServerDied, Qwen3VLLMError) as error:
+        console.print(f"demo: {error}", style="red", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("stopped")
+        return 130
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def choose_texts(arguments: Sequence[str]) -> tuple[list[Passage], list[Query]]:
+    """Return the user's file and question, or the shipped ones.
+
+    Raises:
+        CorpusError: The file or the question is of no use.
+    """
+    if arguments:
+        path, question = arguments
+        if not question.strip():
+            raise CorpusError("the query is empty")
+        return read_corpus(Path(path)), [Query(question)]
+    lines = QUERIES.read_text(encoding="utf-8").splitlines()[:SHOWN_QUERIES]
+    records = [json.loads(line) for line in lines]
+    queries = [Query(record["query"], frozenset(record["relevant"])) for record in records]
+    return read_corpus(CORPUS), queries
+
+
+def demonstrate(passages: Sequence[Passage], queries: Sequence[Query]) -> None:
+    """Serve the models, embed the passages, and show each query's candidates before and after reranking."""
+    models = find_models()
+    servers = [new_server(role, model) for role, model in models.items()]
+    for server in servers:
+        console.print(f"Starting the {server.name} server on {server.base_url} (log: {server.log_path})")
+    with progress_shown() as on_progress, running(servers, on_progress=on_progress):
+        on_progress(None)
+        embedding, reranker = servers
+        store = InMemoryVectorStore(Qwen3VLLMEmbeddings(base_url=embedding.base_url))
+        embed(store, passages)
+        compressor = Qwen3VLLMReranker(base_url=reranker.base_url, top_n=None)
+        for query in queries:
+            show(query, store, compressor)
+        console.print("Stopping the servers")
+
+
+def find_models() -> dict[Role, str]:
+    """Return the folder for each role: from QWEN3_MODELS, else checkpoints with random weights made here."""
+    folder = os.environ.get("QWEN3_MODELS")
+    if folder:
+        return {role: resolve_model(None, role, Path(folder).expanduser()) for role in ROLES}
+    embedding, reranker = make_random_checkpoints.make(RANDOM_MODELS)
+    console.print(
+        "The weights of these models are random: all below is real but the ranking, which means nothing.\n"
+        "QWEN3_MODELS=DIR serves the Qwen3-Embedding-* and Qwen3-Reranker-* checkpoints in DIR instead.",
+        style="yellow",
+    )
+    return {"embedding": str(embedding), "reranker": str(reranker)}
+
+
+def new_server(role: Role, model: str) -> Server:
+    """Make a server on the role's usual port, or on a free one where that is taken."""
+    port = 0 if is_port_taken("127.0.0.1", DEFAULT_PORT[role]) else DEFAULT_PORT[role]
+    return make_server(ServeOptions(role, model, port=port), log_path=LOGS / f"{role}.log")
+
+
+@contextmanager
+def progress_shown() -> Iterator[Callable[[Progress | None], None]]:
+    """Show boots as one moving line on a terminal, else as a line a server and stage; None ends it."""
+    stages: dict[str, str] = {}
+    with console.status("Starting") as status:
+
+        def show_progress(progress: Progress | None) -> None:
+            if progress is None:
+                status.stop()
+                return
+            if console.is_terminal:
+                stages[progress.name] = f"{progress.name}: {progress.stage}, {progress.seconds:.0f} s"
+                status.update(" · ".join(stages.values()))
+                return
+            step = f"{progress.stage}{progress.seconds // 15}"
+            if stages.get(progress.name) != step:
+                stages[progress.name] = step
+                console.print(f"{progress.name}: {progress.stage}, {progress.seconds:.0f} s")
+
+        yield show_progress
+
+
+def embed(store: InMemoryVectorStore, passages: Sequence[Passage]) -> None:
+    """Embed the passages into the store, telling how far it is."""
+    for start in range(0, len(passages), EMBED_AT_ONCE):
+        part = passages[start : start + EMBED_AT_ONCE]
+        store.add_documents([Document(passage.text, metadata={"id": passage.id}) for passage in part])
+        console.print(f"Embedded {start + len(part)} of {len(passages)} passages")
+
+
+def show(query: Query, store: InMemoryVectorStore, reranker: Qwen3VLLMReranker) -> None:
+    """Print the candidates of one query, best first after reranking, with their places before it."""
+    found = store.similarity_search_with_score(query.text, k=CANDIDATES)
+    candidates = [
+        Document(document.page_content, metadata={**document.metadata, "before": place, "cosine": cosine})
+        for place, (document, cosine) in enumerate(found, start=1)
+    ]
+    table = Table(title=Text(query.text), title_justify="left", title_style="bold", expand=True)
+    for heading in ("After", "Before", "Relevance", "Cosine"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("Passage", ratio=1, no_wrap=True, overflow="ellipsis")
+    for after, document in enumerate(reranker.compress_documents(candidates, query.text), start=1):
+        facts = document.metadata
+        answers = facts["id"] in query.relevant
+        table.add_row(
+            str(after),
+            str(facts["before"]),
+            f"{facts['relevance_score']:.4f}",
+            f"{facts['cosine']:.4f}",
+            Text(" ".join(document.page_content.split())),
+            style="green" if answers else None,
+        )
+    console.print()
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
