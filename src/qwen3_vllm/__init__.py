@@ -1,3 +1,48 @@
-"""Qwen3-Embedding and Qwen3-Reranker served by vLLM."""
+"""Qwen3-Embedding and Qwen3-Reranker served by vLLM: clients with right scores by default.
+
+>>> from qwen3_vllm import EmbeddingClient, RerankClient
+>>> EmbeddingClient().embed_queries(["What is the capital of China?"]).shape  # doctest: +SKIP
+(1, 1024)
+"""
+
+from qwen3_vllm.embedding import EmbeddingClient
+from qwen3_vllm.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    InputError,
+    InvalidAnswerError,
+    ModelNotFoundError,
+    OverloadedError,
+    Qwen3VLLMError,
+    RequestTimeoutError,
+    RouteNotFoundError,
+    ServerError,
+    ServerUnreachableError,
+    TooLongError,
+    WrongServerError,
+)
+from qwen3_vllm.reranking import RerankClient, RerankResult
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AuthenticationError",
+    "BadRequestError",
+    "ConfigurationError",
+    "EmbeddingClient",
+    "InputError",
+    "InvalidAnswerError",
+    "ModelNotFoundError",
+    "OverloadedError",
+    "Qwen3VLLMError",
+    "RequestTimeoutError",
+    "RerankClient",
+    "RerankResult",
+    "RouteNotFoundError",
+    "ServerError",
+    "ServerUnreachableError",
+    "TooLongError",
+    "WrongServerError",
+    "__version__",
+]

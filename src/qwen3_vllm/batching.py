@@ -1,0 +1,153 @@
+"""Many texts in few requests: checking, planning, sending, and finding the text that spoils a batch. Pure."""
+
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qwen3_vllm import errors
+from qwen3_vllm.transport import Flow, send
+from qwen3_vllm.wire import Answer, Call, is_too_long
+
+T = TypeVar("T")
+Failures = dict[int, errors.Qwen3VLLMError]
+
+# A request of some 16,000 tokens keeps a GPU busy long enough; text has about 4 bytes a token.
+BATCH_BYTES = 65_536
+_NAMED = 5  # failures that a message names
+
+
+def check_text(text: object, name: str) -> None:
+    """Raise InputError unless `text` can be sent."""
+    reason = _unsendable(text)
+    if reason:
+        raise errors.InputError(f"{name} {reason}")
+
+
+def unsendable_texts(texts: Sequence[object], noun: str) -> Failures:
+    """Find what no server can take, by index; the errors say what is wrong, not yet where.
+
+    Raises:
+        InputError: `texts` is one string, or no sequence: nothing can be indexed then.
+    """
+    if isinstance(texts, str | bytes) or not isinstance(texts, Sequence | np.ndarray):
+        raise errors.InputError(f"pass a list of {noun}s, not one {type(texts).__name__}")
+    found: Failures = {}
+    for index, text in enumerate(texts):
+        reason = _unsendable(text)
+        if reason:
+            found[index] = errors.InputError(reason)
+    return found
+
+
+def _unsendable(text: object) -> str | None:
+    if not isinstance(text, str):
+        return f"is not a string but {type(text).__name__}"
+    if text.isascii():
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"has a lone surrogate at character {error.start}, which UTF-8 cannot hold"
+    return None
+
+
+def token_bound(text: str) -> int:
+    """The most tokens `text` can have: Qwen3's byte-level BPE gives none for less than one byte.
+
+    The tokenizer composes characters first (NFC), which in rare scripts makes a text longer.
+    """
+    if text.isascii():
+        return len(text)
+    if not unicodedata.is_normalized("NFC", text):
+        text = unicodedata.normalize("NFC", text)
+    return len(text.encode())
+
+
+def plan(indexes: Iterable[int], size: Callable[[int], int], max_count: int) -> list[list[int]]:
+    """Group indexes, in order, into batches of at most `max_count` and about BATCH_BYTES bytes."""
+    batches: list[list[int]] = []
+    room = 0
+    for index in indexes:
+        needed = size(index)
+        if not batches or len(batches[-1]) == max_count or needed > room:
+            batches.append([])
+            room = BATCH_BYTES
+        batches[-1].append(index)
+        room -= needed
+    return batches
+
+
+def send_batches(
+    batches: list[list[int]],
+    call: Callable[[list[int]], Call[T]],
+    store: Callable[[list[int], T], None],
+) -> Flow[Failures]:
+    """Send batches and store each answer as it comes.
+
+    A batch that the server refuses, cannot queue, or answers with nonsense is halved until the text at fault
+    is alone, so that it takes no other with it: each text is sent at most log2(batch) + 1 times.
+
+    Returns:
+        What failed for good, by index.
+    """
+    failures: Failures = {}
+    while batches:
+        results = yield from send(*(_storing(call(batch), batch, store) for batch in batches))
+        halves: list[list[int]] = []
+        for batch, result in zip(batches, results, strict=True):
+            if not isinstance(result, errors.Qwen3VLLMError):
+                continue
+            if len(batch) > 1 and isinstance(result, _MAY_BE_ONE_TEXT):
+                middle = len(batch) // 2
+                halves += [batch[:middle], batch[middle:]]
+            else:
+                failures.update(dict.fromkeys(batch, result))
+        batches = halves
+    return failures
+
+
+# vLLM counts each text as a request when its queue is full, so a smaller batch may fit.
+_MAY_BE_ONE_TEXT = (errors.BadRequestError, errors.OverloadedError, errors.InvalidAnswerError)
+
+
+def _storing(call: Call[T], batch: list[int], store: Callable[[list[int], T], None]) -> Call[None]:
+    def decode(answer: Answer) -> None:
+        store(batch, call.decode(answer))
+
+    return Call(call.path, call.body, decode)
+
+
+def failed(
+    failures: Mapping[int, errors.Qwen3VLLMError], total: int, noun: str, partial: NDArray[Any] | None
+) -> errors.Qwen3VLLMError:
+    """Make the one error of a call out of the failures of its texts."""
+    by_index = {index: _of_text(failures[index], index, noun) for index in sorted(failures)}
+    of_server = next((e for e in by_index.values() if not isinstance(e, errors.InputError)), None)
+    if of_server is not None:
+        error = of_server
+        if len(failures) < total:
+            error.add_note(f"{len(failures)} of {total} {noun}s failed; error.partial has the others.")
+    else:
+        named = "; ".join(str(error) for error in list(by_index.values())[:_NAMED])
+        more = f"; and {len(by_index) - _NAMED} more" if len(by_index) > _NAMED else ""
+        all_too_long = all(isinstance(error, errors.TooLongError) for error in by_index.values())
+        kind = errors.TooLongError if all_too_long else errors.InputError
+        error = kind(f"{len(by_index)} of {total} {noun}s cannot be used: {named}{more}")
+    error.errors, error.partial = by_index, partial
+    return error
+
+
+def _of_text(error: errors.Qwen3VLLMError, index: int, noun: str) -> errors.Qwen3VLLMError:
+    """What went wrong with one text, with its index; a failure of the server stays as it is."""
+    if isinstance(error, errors.InputError):
+        about: errors.Qwen3VLLMError = type(error)(f"{noun} {index} {error}")
+    elif isinstance(error, errors.BadRequestError):
+        kind = errors.TooLongError if is_too_long(error) else errors.InputError
+        about = kind(f"{noun} {index} was refused: {error}")
+    else:
+        return error
+    about.__cause__ = error
+    return about

@@ -1,0 +1,260 @@
+"""EmbeddingClient: texts in, unit vectors out, from a vLLM server of Qwen3-Embedding."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PrivateAttr
+
+from qwen3_vllm import errors, prompts, wire
+from qwen3_vllm.batching import (
+    Failures,
+    check_text,
+    failed,
+    plan,
+    send_batches,
+    token_bound,
+    unsendable_texts,
+)
+from qwen3_vllm.discovery import Known, ask_served
+from qwen3_vllm.settings import EmbeddingSettings
+from qwen3_vllm.transport import Flow, Transport, send
+
+Vectors = NDArray[np.float32]
+
+logger = logging.getLogger(__name__)
+
+_START = "qwen3-vllm serve embedding"
+# After these the server may have been restarted with another model: it is asked before the next call.
+_MAY_BE_ANOTHER_MODEL = (errors.ModelNotFoundError, errors.InvalidAnswerError)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingServer:
+    """What was learned from a server.
+
+    Attributes:
+        model: Its name in requests.
+        context: Tokens an input may have; None where the server does not tell.
+        width: Numbers in a vector of an answer.
+        encoding: The leanest one that the server has.
+        cuts: Whether the server cuts vectors to `dimensions` itself.
+    """
+
+    model: str
+    context: int | None
+    width: int
+    encoding: wire.Encoding
+    cuts: bool
+
+
+class EmbeddingClient(EmbeddingSettings):
+    """Embeds queries and documents; the options are those of `EmbeddingSettings`.
+
+    Sync and async, safe in threads, in any event loop and after a fork; nothing must be closed. Nothing is
+    sent before the first call.
+    """
+
+    _transport: Transport = PrivateAttr()
+    _server: Known[EmbeddingServer] = PrivateAttr(default_factory=Known)
+    _first_model: str | None = PrivateAttr(default=None)
+
+    def model_post_init(self, context: Any, /) -> None:
+        self._transport = Transport(self, start_command=_START)
+
+    def embed_queries(self, texts: Sequence[str], *, instruction: str | None = None) -> Vectors:
+        """Embed queries, each with the instruction before it.
+
+        Args:
+            texts: Queries. `[]` gives shape (0, dimensions or 0) without a request.
+            instruction: For this call instead of the client's. `""` embeds the queries bare.
+
+        Returns:
+            float32, shape (len(texts), dimensions), in order, rows of length 1.
+
+        Raises:
+            InputError: Texts that cannot be embedded; names their indexes.
+            Qwen3VLLMError: What else can go wrong, see `qwen3_vllm.errors`. Whatever it is, `error.partial`
+                has the vectors of the texts that were embedded, and `error.errors` the failures by index.
+        """
+        return self._transport.run(self._embed_queries(texts, instruction))
+
+    async def aembed_queries(self, texts: Sequence[str], *, instruction: str | None = None) -> Vectors:
+        """Embed queries; see `embed_queries`."""
+        return await self._transport.arun(self._embed_queries(texts, instruction))
+
+    def embed_documents(self, texts: Sequence[str], *, show_progress: bool = False) -> Vectors:
+        """Embed documents, without an instruction; shape, order and errors as in `embed_queries`.
+
+        Texts that occur more than once are sent once. `show_progress` draws a bar on standard error.
+        """
+        return self._transport.run(self._embed(texts, "document", prompts.embedding_document, show_progress))
+
+    async def aembed_documents(self, texts: Sequence[str], *, show_progress: bool = False) -> Vectors:
+        """Embed documents; see `embed_documents`."""
+        return await self._transport.arun(
+            self._embed(texts, "document", prompts.embedding_document, show_progress)
+        )
+
+    def _embed_queries(self, texts: Sequence[str], instruction: str | None) -> Flow[Vectors]:
+        task = self.instruction if instruction is None else instruction
+        check_text(task, "the instruction")
+        return self._embed(texts, "query", lambda text: prompts.embedding_query(text, task))
+
+    def _embed(
+        self, texts: Sequence[str], noun: str, prompt: Callable[[str], str], show_progress: bool = False
+    ) -> Flow[Vectors]:
+        unsendable = unsendable_texts(texts, noun)
+        if len(texts) == 0:
+            return np.empty((0, self.dimensions or 0), np.float32)
+        unique: dict[str, int] = {}
+        rows = [
+            -1 if index in unsendable else unique.setdefault(prompt(text), len(unique))
+            for index, text in enumerate(texts)
+        ]
+        vectors, refused = yield from self._embed_unique(list(unique), show_progress)
+        failures = unsendable | {index: refused[row] for index, row in enumerate(rows) if row in refused}
+        if failures:
+            if vectors is not None:
+                vectors = vectors[rows]
+                vectors[list(failures)] = np.nan
+            raise failed(failures, len(texts), noun, vectors)
+        assert vectors is not None
+        return vectors if len(unique) == len(texts) else vectors[rows]
+
+    def _embed_unique(self, texts: list[str], show_progress: bool) -> Flow[tuple[Vectors | None, Failures]]:
+        """Embed different, sendable texts; failures by index into `texts`."""
+        if not texts:
+            return None, {}
+        server = yield from self._server.get(self._ask_server)
+        inputs: list[str | wire.TokenIds] = list(texts)
+        refused, left_to_server = yield from self._fit(server, inputs)
+        vectors = np.empty((len(texts), self.dimensions or server.width), np.float32)
+
+        def call(batch: list[int]) -> wire.Call[Vectors]:
+            return wire.embeddings(
+                server.model,
+                [inputs[index] for index in batch],
+                encoding=server.encoding,
+                dtype=self.wire_dtype,
+                dimensions=self.dimensions if server.cuts else None,
+                width=server.width,
+                keep=self.dimensions,
+                server_truncates=batch[0] in left_to_server,
+            )
+
+        def store(batch: list[int], answer: Vectors) -> None:
+            vectors[batch] = answer
+            advance(len(batch))
+
+        # A request holds texts, or token ids, or texts that the server cuts.
+        kinds: dict[tuple[bool, bool], list[int]] = {}
+        for index, text in enumerate(inputs):
+            if index not in refused:
+                kinds.setdefault((isinstance(text, str), index in left_to_server), []).append(index)
+        batches = [
+            batch
+            for indexes in kinds.values()
+            for batch in plan(indexes, lambda index: len(texts[index]), self.batch_size)
+        ]
+        with _progress(len(texts) - len(refused), show_progress) as advance:
+            failures = yield from send_batches(batches, call, store)
+        if any(
+            isinstance(e, errors.ModelNotFoundError | errors.InvalidAnswerError) for e in failures.values()
+        ):
+            self._server.forget()  # restarted with another model, it may be: ask before the next call
+        return vectors, refused | failures
+
+    def _fit(
+        self, server: EmbeddingServer, inputs: list[str | wire.TokenIds]
+    ) -> Flow[tuple[Failures, set[int]]]:
+        """Replace texts longer than the context by the token ids that the reference keeps.
+
+        Transformers keeps the first tokens and the end token, whose state is the embedding. Only texts with
+        more bytes than the context has tokens are counted.
+
+        Returns:
+            Texts refused for their length, and those the server must cut because it counts no tokens for us.
+        """
+        limit = server.context
+        if limit is None:
+            return {}, set()
+        # One place is for the end token that the tokenizer appends.
+        long = [i for i, text in enumerate(inputs) if isinstance(text, str) and token_bound(text) >= limit]
+        if not long:
+            return {}, set()
+        end, *counted = yield from send(
+            wire.tokenize(server.model, ""), *(wire.tokenize(server.model, str(inputs[i])) for i in long)
+        )
+        if isinstance(end, errors.RouteNotFoundError):
+            return {}, set(long) if self.truncate else set()
+        if isinstance(end, errors.Qwen3VLLMError):
+            raise end
+        refused: Failures = {}
+        cut = 0
+        for index, tokens in zip(long, counted, strict=True):
+            if isinstance(tokens, errors.Qwen3VLLMError):
+                refused[index] = tokens
+            elif len(tokens) > limit and not self.truncate:
+                refused[index] = errors.TooLongError(f"has {len(tokens)} tokens; the server takes {limit}")
+            elif len(tokens) > limit:
+                inputs[index] = tokens[: limit - len(end)] + end
+                cut += 1
+        if cut:
+            logger.info("cut %d of %d texts to the server's %d tokens", cut, len(inputs), limit)
+        return refused, set()
+
+    def _ask_server(self) -> Flow[EmbeddingServer]:
+        served = yield from ask_served(self.model or self._first_model)
+        self._first_model = served.model  # vectors of two models must not mix in one index
+        encoding: wire.Encoding = "bytes_only"
+        cuts = self.dimensions is not None
+        while True:
+            probe = wire.embeddings(
+                served.model,
+                ["a"],
+                encoding=encoding,
+                dtype=self.wire_dtype,
+                dimensions=self.dimensions if cuts else None,
+            )
+            (vector,) = yield from send(probe)
+            if not isinstance(vector, errors.Qwen3VLLMError):
+                break
+            if isinstance(vector, errors.RouteNotFoundError):
+                raise errors.WrongServerError(
+                    f"{self._transport.root} serves {served.model!r} but no embeddings. Start a server for "
+                    f"them: {_START}"
+                ) from vector
+            if not isinstance(vector, errors.BadRequestError):
+                raise vector
+            if cuts and wire.refuses_dimensions(vector):
+                cuts = False  # then we cut them
+            elif encoding == "bytes_only":
+                encoding = "base64"  # before vLLM 0.13
+            else:
+                raise vector
+        width = vector.shape[1]
+        if self.dimensions is not None and width < self.dimensions:
+            raise errors.ConfigurationError(
+                f"dimensions={self.dimensions}, but vectors of {served.model!r} have {width} numbers"
+            )
+        cuts = cuts and width == self.dimensions  # a server may ignore the field
+        return EmbeddingServer(served.model, served.context, width, encoding, cuts)
+
+
+@contextmanager
+def _progress(total: int, show: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error; yields what to call with a number of texts that are done."""
+    if not show:
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("embedding", total=total)
+        yield lambda count: bar.advance(task, count)

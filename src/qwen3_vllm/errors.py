@@ -1,0 +1,113 @@
+"""Every error this package raises.
+
+Qwen3VLLMError
+├── ConfigurationError        an option, or a set of options, that cannot work
+├── InputError                a query, document or instruction that cannot be sent
+│   └── TooLongError          longer than the server's context, and truncation is off
+├── ServerUnreachableError    no connection: refused, reset, TLS, name not found
+├── RequestTimeoutError       no complete answer within `timeout` seconds
+├── ServerError               the server answered with an error
+│   ├── BadRequestError       400, 413, 422: the server refuses what was sent
+│   ├── AuthenticationError   401, 403: missing or wrong API key
+│   ├── RouteNotFoundError    the server does not serve this API
+│   ├── ModelNotFoundError    the server does not serve this model
+│   └── OverloadedError       429, 503: too busy
+├── InvalidAnswerError        an answer with a wrong count, index, size or value
+└── WrongServerError          a server that answers, but is not what this client needs
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Qwen3VLLMError(Exception):
+    """Base of all errors of this package.
+
+    Attributes:
+        errors: For a call over many texts, the failure of each text that failed, by its index in the
+            caller's list.
+        partial: What did succeed in that call, float32 in the shape the call would have returned, with
+            NaN where a text failed; None if nothing was done.
+    """
+
+    errors: Mapping[int, "Qwen3VLLMError"] = MappingProxyType({})
+    partial: NDArray[np.float32] | None = None
+
+
+class ConfigurationError(Qwen3VLLMError, ValueError):
+    """An option, or a combination of options, cannot work; raised before anything is sent."""
+
+
+class InputError(Qwen3VLLMError, ValueError):
+    """A text cannot be sent: not a string, not encodable, or refused by the server."""
+
+
+class TooLongError(InputError):
+    """A text exceeds the server's context length and truncation is off, or nothing is left to cut."""
+
+
+class ServerUnreachableError(Qwen3VLLMError, ConnectionError):
+    """No connection to the server, or it broke before the answer was complete.
+
+    `cause`: "connect" (refused, no such host), "lost" (broke after it was made) or "tls".
+    """
+
+    cause: Literal["connect", "lost", "tls"]
+
+    def __init__(self, message: str, cause: Literal["connect", "lost", "tls"] = "connect") -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class RequestTimeoutError(Qwen3VLLMError, TimeoutError):
+    """The complete answer did not arrive within `timeout` seconds."""
+
+
+class ServerError(Qwen3VLLMError):
+    """The server answered with an error; `status` is its HTTP status, or the code in its body."""
+
+    def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_server_error, (type(self), str(self), self.status, self.retry_after)
+
+
+def _rebuild_server_error(
+    kind: type[ServerError], message: str, status: int, retry_after: float | None
+) -> ServerError:
+    return kind(message, status=status, retry_after=retry_after)
+
+
+class BadRequestError(ServerError):
+    """The server refuses the request (400, 413, 422)."""
+
+
+class AuthenticationError(ServerError):
+    """The API key is missing or wrong (401, 403)."""
+
+
+class RouteNotFoundError(ServerError):
+    """The server does not serve this API (404 without a model's name, 405, 501, 400 "does not support")."""
+
+
+class ModelNotFoundError(ServerError):
+    """The server serves another model than the one asked for (404 NotFoundError)."""
+
+
+class OverloadedError(ServerError):
+    """The server is too busy (429, 503); `retry_after` is what it asked to wait, in seconds."""
+
+
+class InvalidAnswerError(Qwen3VLLMError):
+    """The server's answer has a wrong count, index, size or value; nothing of it was used."""
+
+
+class WrongServerError(Qwen3VLLMError):
+    """The server works but is not what this client needs; the message says what to start instead."""

@@ -1,0 +1,293 @@
+"""The one place that does HTTP.
+
+Clients describe what to do as flows: generators that yield rounds of calls and are sent the results. A flow
+is pure, so sync and async share every line of it. All flows of a process run on one event loop in a
+background thread, over one pool of connections. So a client is safe in threads, in any number of event loops
+and after a fork, and owns nothing that must be closed.
+
+aiohttp rather than the openai SDK: for 128 documents in four requests to a canned server it takes 1.7 ms of
+CPU where the SDK's async client takes 4.7 ms and its sync client in threads 6.9 ms, and its time limit holds
+for the whole answer, not for each read.
+"""
+
+import asyncio
+import atexit
+import logging
+import os
+import random
+import threading
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, TypeAlias, TypeVar, cast
+
+import aiohttp
+import orjson
+
+from qwen3_vllm import errors
+from qwen3_vllm.settings import ServerSettings
+from qwen3_vllm.wire import Answer, Call, raise_for_error
+
+T = TypeVar("T")
+# A flow yields calls, and is sent their results, errors among them, in the same order; or it yields a
+# lock, and goes on when it holds it.
+Flow: TypeAlias = Generator[Sequence[Call[Any]] | asyncio.Lock, list[Any], T]
+
+logger = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 10.0
+_LONGEST_WAIT = 60.0  # seconds, whatever Retry-After says
+# vLLM closes a connection after 5 s without a request; using one at that moment fails.
+_KEEP_ALIVE_SECONDS = 3.0
+# An answer of 128 vectors is 512 KiB; with the default buffer of 64 KiB reading one costs 30 % more CPU.
+_READ_BUFFER_BYTES = 2**18
+
+
+def send(*calls: Call[T]) -> Flow[list[T | errors.Qwen3VLLMError]]:
+    """Send calls, as many at once as the settings allow; a call that failed for good gives its error."""
+    results = yield calls
+    return cast(list[T | errors.Qwen3VLLMError], results)
+
+
+def send_one(call: Call[T]) -> Flow[T]:
+    """Send one call and raise its error."""
+    (result,) = yield from send(call)
+    if isinstance(result, errors.Qwen3VLLMError):
+        raise result
+    return result
+
+
+class Transport:
+    """Runs flows against one server."""
+
+    def __init__(self, settings: ServerSettings, *, start_command: str) -> None:
+        """`start_command` is what an error advises when nothing listens at the address."""
+        self._settings = settings
+        self._start_command = start_command
+        self.root = settings.base_url.removesuffix("/v1")
+        self._timeout = aiohttp.ClientTimeout(
+            total=settings.timeout, connect=None, sock_connect=min(settings.timeout, _CONNECT_SECONDS)
+        )
+        self._secret = settings.api_key.get_secret_value() if settings.api_key else ""
+        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if self._secret:
+            self._headers["Authorization"] = f"Bearer {self._secret}"
+        self._headers.update(settings.default_headers or {})
+
+    def run(self, flow: Flow[T]) -> T:
+        """Run a flow to its end from sync code."""
+        future = asyncio.run_coroutine_threadsafe(self._drive(flow), _loop.get())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # Ctrl-C while waiting: nothing goes on in the background
+            raise
+
+    async def arun(self, flow: Flow[T]) -> T:
+        """Run a flow to its end; cancelling ends its requests."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._drive(flow), _loop.get()))
+
+    async def _drive(self, flow: Flow[T]) -> T:
+        try:
+            step = flow.send(cast(list[Any], None))
+            while True:
+                if isinstance(step, asyncio.Lock):
+                    await step.acquire()
+                    results: list[Any] = []
+                else:
+                    results = await self._round(step)
+                step = flow.send(results)
+        except StopIteration as stop:
+            return cast(T, stop.value)
+        finally:
+            flow.close()
+
+    async def _round(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        if len(calls) == 1:
+            return [await self._send(calls[0], lambda: None)]
+        results: list[Any] = [None] * len(calls)
+        waiting = iter(enumerate(calls))
+        workers = min(self._settings.max_concurrency, len(calls))
+        fatal: errors.Qwen3VLLMError | None = None
+
+        def slow_down() -> None:
+            nonlocal workers
+            workers = max(1, workers // 2)
+
+        async def work(number: int) -> None:
+            nonlocal fatal
+            for index, call in waiting:
+                results[index] = fatal or await self._send(call, slow_down)
+                if _stops_all(results[index]):
+                    fatal = results[index]
+                if number >= workers:
+                    return  # the server is busy: leave the rest to the others
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(workers):
+                group.create_task(work(number))
+        return results
+
+    async def _send(self, call: Call[T], slow_down: Callable[[], None]) -> T | errors.Qwen3VLLMError:
+        attempt = 0
+        while True:
+            try:
+                answer = await self._exchange(call)
+                raise_for_error(answer)
+                return call.decode(answer)
+            except errors.Qwen3VLLMError as error:
+                delay = retry_delay(error, attempt) if attempt < self._settings.max_retries else None
+                if delay is None:
+                    return error
+                logger.warning("%s; trying again in %.1f s", error, delay)
+                if isinstance(error, errors.OverloadedError | errors.RequestTimeoutError):
+                    slow_down()
+            await asyncio.sleep(delay)
+            attempt += 1
+
+    async def _exchange(self, call: Call[Any]) -> Answer:
+        url = self.root + call.path
+        body = None if call.body is None else orjson.dumps(call.body)
+        trace = _Trace()
+        try:
+            async with _loop.session().request(
+                "GET" if body is None else "POST",
+                url,
+                data=body,
+                headers=self._headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+                trace_request_ctx=trace,
+            ) as response:
+                content = await response.read()
+        except TimeoutError:
+            raise errors.RequestTimeoutError(
+                f"{url} gave no complete answer within {self._settings.timeout:g} s"
+            ) from None
+        except aiohttp.ClientSSLError as error:
+            raise errors.ServerUnreachableError(f"No TLS connection to {url}: {error}", "tls") from error
+        except aiohttp.ClientConnectorError as error:
+            raise errors.ServerUnreachableError(
+                f"Cannot connect to {url} ({error.os_error.strerror or error.os_error}). If no server runs "
+                f"there, start one: {self._start_command}"
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise errors.ServerUnreachableError(
+                f"The connection to {url} broke: {error or type(error).__name__}", "lost"
+            ) from error
+        if response.status >= 300 and self._secret:  # a proxy may echo what it was sent
+            content = content.replace(self._secret.encode(), b"***")
+        if 300 <= response.status < 400:
+            raise errors.ServerError(
+                f"{url} redirects to {response.headers.get('location', 'nowhere')}: use that as base_url",
+                status=response.status,
+            )
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(url, response.status, headers, content, trace.reused)
+
+
+@dataclass(slots=True)
+class _Trace:
+    reused: bool = False
+
+
+def _noting_reuse() -> aiohttp.TraceConfig:
+    async def note(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+        context.trace_request_ctx.reused = True
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_reuseconn.append(note)
+    return config
+
+
+def retry_delay(error: errors.Qwen3VLLMError, attempt: int) -> float | None:
+    """Seconds to wait before sending again after the failure number `attempt` (from 0); None: do not."""
+    match error:
+        case errors.ServerUnreachableError(cause="tls") | errors.RouteNotFoundError():
+            return None
+        case errors.RequestTimeoutError():
+            # Once: the server may have been restarting. More would multiply the user's time limit.
+            return 0.0 if attempt == 0 else None
+        case errors.ServerUnreachableError(cause="lost") if attempt == 0:
+            return 0.0  # most often an idle connection that the server was closing
+        case errors.ServerError(retry_after=float(seconds)) if error.status in (429, 500, 502, 503, 504):
+            return min(seconds, _LONGEST_WAIT)
+        case errors.ServerError() if error.status != 429 and error.status < 500:
+            return None
+        case errors.ServerUnreachableError() | errors.ServerError():
+            return min(8.0, 0.5 * 2.0**attempt) * random.uniform(0.5, 1.0)
+        case _:
+            return None
+
+
+def _stops_all(result: object) -> bool:
+    """Whether every further call to this server would fail the same way."""
+    return isinstance(
+        result,
+        errors.ServerUnreachableError
+        | errors.AuthenticationError
+        | errors.RouteNotFoundError
+        | errors.ModelNotFoundError,
+    )
+
+
+class _BackgroundLoop:
+    """This process's event loop for HTTP, in a daemon thread, made when first used."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: asyncio.AbstractEventLoop | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._left_to_parent: list[object] = []
+
+    def get(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._running is None:
+                self._running = asyncio.new_event_loop()
+                threading.Thread(
+                    target=self._running.run_forever, name="qwen3-vllm-http", daemon=True
+                ).start()
+        return self._running
+
+    def session(self) -> aiohttp.ClientSession:
+        """The shared pool of connections; to be called on the loop."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=True,  # HTTP_PROXY, NO_PROXY, .netrc as other HTTP clients do
+                read_bufsize=_READ_BUFFER_BYTES,
+                trace_configs=[_noting_reuse()],
+            )
+        return self._session
+
+    def close(self) -> None:
+        loop, session = self._running, self._session
+        if loop is None:
+            return
+
+        async def end() -> None:
+            if session is not None:
+                await session.close()
+
+        _wait_briefly(end(), loop)
+        loop.call_soon_threadsafe(loop.stop)
+
+    def forget(self) -> None:
+        """In a forked child: start anew. The parent's loop is kept, for closing it would unregister the
+        parent's sockets, whose poll set the child shares."""
+        self._left_to_parent.append((self._running, self._session))
+        self._lock, self._running, self._session = threading.Lock(), None, None
+
+
+def _wait_briefly(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        asyncio.run_coroutine_threadsafe(work, loop).result(timeout=1)
+    except TimeoutError:
+        logger.debug("connections were still open at exit")
+
+
+_loop = _BackgroundLoop()
+atexit.register(_loop.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_loop.forget)

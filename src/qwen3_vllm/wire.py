@@ -1,0 +1,351 @@
+"""vLLM's HTTP API: request bodies, and their answers decoded and checked. Pure; field names live here alone.
+
+What each vLLM release takes and answers is in docs/architecture.md, "vLLM versions".
+"""
+
+import binascii
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from qwen3_vllm import errors
+
+T = TypeVar("T")
+Encoding = Literal["bytes_only", "base64"]
+WireDtype = Literal["float32", "float16"]
+TokenIds = list[int]
+
+_NUMPY_DTYPE: dict[WireDtype, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+_UNPRINTED = 400  # characters of a server's own words that an error repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer; header names in lower case.
+
+    `reused`: it came over a connection that an earlier request had opened, so from the same server process.
+    """
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One HTTP request and how to read its answer. `path` is relative to the server's root."""
+
+    path: str
+    body: dict[str, Any] | None
+    decode: Callable[[Answer], T]
+
+
+# --- models, version, tokens ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A line of `/v1/models`. `max_model_len` in tokens; None where a proxy leaves it out."""
+
+    name: str
+    max_model_len: int | None
+
+
+def models() -> Call[list[ServedModel]]:
+    def decode(answer: Answer) -> list[ServedModel]:
+        try:
+            return [ServedModel(str(m["id"]), m.get("max_model_len")) for m in _json(answer)["data"]]
+        except (KeyError, TypeError, AttributeError):
+            raise _unexpected(answer, 'a list of models, {"data": [{"id": …}]}') from None
+
+    return Call("/v1/models", None, decode)
+
+
+def version() -> Call[str]:
+    def decode(answer: Answer) -> str:
+        try:
+            return str(_json(answer)["version"])
+        except (KeyError, TypeError):
+            raise _unexpected(answer, '{"version": …}') from None
+
+    return Call("/version", None, decode)
+
+
+def tokenize(model: str, text: str, *, add_special_tokens: bool = True) -> Call[TokenIds]:
+    """Token ids of `text`, by default with the tokens that the tokenizer adds of its own."""
+
+    def decode(answer: Answer) -> TokenIds:
+        try:
+            return [int(token) for token in _json(answer)["tokens"]]
+        except (KeyError, TypeError, ValueError):
+            raise _unexpected(answer, '{"tokens": […]}') from None
+
+    body = {"model": model, "prompt": text, "add_special_tokens": add_special_tokens}
+    return Call("/tokenize", body, decode)
+
+
+def detokenize(model: str, tokens: TokenIds) -> Call[str]:
+    def decode(answer: Answer) -> str:
+        try:
+            return str(_json(answer)["prompt"])
+        except (KeyError, TypeError):
+            raise _unexpected(answer, '{"prompt": …}') from None
+
+    return Call("/detokenize", {"model": model, "tokens": tokens}, decode)
+
+
+# --- embeddings ----------------------------------------------------------------------------------------
+
+
+def embeddings(
+    model: str,
+    inputs: Sequence[str | TokenIds],
+    *,
+    encoding: Encoding,
+    dtype: WireDtype = "float32",
+    dimensions: int | None = None,
+    width: int | None = None,
+    keep: int | None = None,
+    server_truncates: bool = False,
+) -> Call[NDArray[np.float32]]:
+    """Embed `inputs`: one row each, in order, of length 1.
+
+    Args:
+        dimensions: Asked of the server; None where it does not cut vectors itself.
+        width: Numbers a vector of the answer must have; None while that is not known.
+        keep: Cut vectors to their first numbers here.
+        server_truncates: Let the server cut inputs to its context length.
+    """
+    body: dict[str, Any] = {"model": model, "input": list(inputs), "encoding_format": encoding}
+    if encoding == "bytes_only":
+        body["endianness"] = "little"
+        body["embed_dtype"] = dtype
+    if dimensions is not None:
+        body["dimensions"] = dimensions
+    if server_truncates:
+        body["truncate_prompt_tokens"] = -1
+    count = len(inputs)
+
+    def decode(answer: Answer) -> NDArray[np.float32]:
+        kind = answer.headers.get("content-type", "")
+        if answer.status == 200 and kind.startswith("application/octet-stream"):
+            vectors = _raw_vectors(answer, count, _NUMPY_DTYPE[dtype])
+        else:
+            vectors = _json_vectors(answer, count)
+        if width is not None and vectors.shape[1] != width:
+            raise _unexpected(answer, f"{count} vectors of {width} numbers", f"{vectors.shape[1]} each")
+        vectors = vectors[:, :keep]
+        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        if not ((norms > 0) & np.isfinite(norms)).all():
+            bad = int(np.flatnonzero(~((norms > 0) & np.isfinite(norms)))[0])
+            raise _unexpected(answer, "finite vectors", f"NaN, infinity or only zeros in vector {bad}")
+        unit: NDArray[np.float32] = vectors / norms[:, None]
+        return unit
+
+    return Call("/v1/embeddings", body, decode)
+
+
+def _raw_vectors(answer: Answer, count: int, dtype: np.dtype[Any]) -> NDArray[np.float32]:
+    size = len(answer.content)
+    if size == 0 or size % (count * dtype.itemsize):
+        raise _unexpected(answer, f"{count} vectors of {dtype.name}", f"{size} bytes")
+    vectors: NDArray[Any] = np.frombuffer(answer.content, dtype=dtype).reshape(count, -1)
+    return vectors.astype(np.float32, copy=False)
+
+
+def _json_vectors(answer: Answer, count: int) -> NDArray[np.float32]:
+    rows: list[Any] = [item.get("embedding") for item in _items(answer, count)]
+    try:
+        if all(isinstance(row, str) for row in rows):
+            rows = [np.frombuffer(binascii.a2b_base64(row), dtype="<f4") for row in rows]
+        vectors = np.asarray(rows, dtype=np.float32)
+    except (ValueError, TypeError):
+        vectors = np.empty(0, np.float32)
+    if vectors.ndim != 2 or vectors.shape[1] == 0:
+        raise _unexpected(answer, f"{count} vectors of one length")
+    return vectors
+
+
+# --- scores --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores in the order asked, float32 in [0, 1], and the tokens the server counted for all of them.
+
+    `same_process`: the answer is known to come from the server process of an earlier one.
+    """
+
+    values: NDArray[np.float32]
+    prompt_tokens: int | None
+    same_process: bool
+
+
+def score(
+    model: str, text_1: str | Sequence[str], text_2: Sequence[str], *, instruction: str | None = None
+) -> Call[Scores]:
+    """Score pairs: one `text_1` with each of `text_2`, or pair by pair.
+
+    `/v1/score`, not `/score`: vLLM's own key check covers /v1 only. `instruction` has an effect from vLLM
+    0.22 with a chat template; older ones ignore it silently.
+    """
+    body: dict[str, Any] = {"model": model, "text_1": text_1, "text_2": list(text_2)}
+    if instruction is not None:
+        body["instruction"] = instruction
+
+    def decode(answer: Answer) -> Scores:
+        return _scores(answer, len(text_2), lambda item: item["score"])
+
+    return Call("/v1/score", body, decode)
+
+
+def classify(model: str, prompts: Sequence[str | TokenIds]) -> Call[Scores]:
+    """Score finished prompts, as text or (from vLLM 0.15) as token ids. No server templates these."""
+
+    def probability(item: Mapping[str, Any]) -> Any:
+        probabilities = item["probs"]
+        if len(probabilities) != 1:
+            raise ValueError("more classes than one")
+        return probabilities[0]
+
+    def decode(answer: Answer) -> Scores:
+        return _scores(answer, len(prompts), probability)
+
+    return Call("/classify", {"model": model, "input": list(prompts)}, decode)
+
+
+def _scores(answer: Answer, count: int, read: Callable[[Mapping[str, Any]], Any]) -> Scores:
+    try:
+        values = np.asarray([read(item) for item in _items(answer, count)], dtype=np.float32)
+    except (KeyError, TypeError, ValueError):
+        raise _unexpected(answer, "one score a text") from None
+    # NaN fails the comparison too. Rounding on the server may pass 1 by a little.
+    if not (np.greater_equal(values, -1e-5) & np.less_equal(values, 1 + 1e-5)).all():
+        raise _unexpected(answer, "scores from 0 to 1", f"scores from {values.min()} to {values.max()}")
+    usage = _json(answer).get("usage") or {}
+    tokens = usage.get("prompt_tokens") or usage.get("total_tokens")
+    return Scores(values.clip(0, 1), tokens, answer.reused)
+
+
+# --- answers and errors --------------------------------------------------------------------------------
+
+
+def _items(answer: Answer, count: int) -> list[Mapping[str, Any]]:
+    """The answer's `data`, put into the order of its `index` fields."""
+    body = _json(answer)
+    data = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
+        raise _unexpected(answer, '{"data": [{"index": …}, …]}')
+    if len(data) != count:
+        raise _unexpected(answer, f"{count} items", str(len(data)))
+    ordered: list[Mapping[str, Any]] = [{}] * count
+    seen = set()
+    for position, item in enumerate(data):
+        index = item.get("index", position)
+        if not isinstance(index, int) or not 0 <= index < count or index in seen:
+            raise _unexpected(answer, f"indexes 0 to {count - 1}, once each", f"index {index}")
+        seen.add(index)
+        ordered[index] = item
+    return ordered
+
+
+def _json(answer: Answer) -> Any:
+    try:
+        return orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        raise _unexpected(answer, "JSON", _excerpt(answer)) from None
+
+
+def _unexpected(answer: Answer, wanted: str, got: str | None = None) -> errors.InvalidAnswerError:
+    got = got if got is not None else _excerpt(answer)
+    return errors.InvalidAnswerError(f"{answer.url} answered {got}, where this client needs {wanted}")
+
+
+def _excerpt(answer: Answer) -> str:
+    text = answer.content[: 4 * _UNPRINTED].decode("utf-8", "replace")
+    if "<html" in text.lower() or "<!doctype" in text.lower():
+        text = "an HTML page: " + re.sub(r"<[^>]*>", " ", text)
+    text = " ".join(text.split())
+    return (text[:_UNPRINTED] + "…") if len(text) > _UNPRINTED else text or "nothing"
+
+
+def raise_for_error(answer: Answer) -> None:
+    """Raise what an answer says went wrong, whatever its shape.
+
+    vLLM's errors come as {"error": {"message", "type", "code"}}, as {"error": "Unauthorized"}, flat in
+    0.10.0, as {"detail": …}, or empty; 0.15.1 sends them with HTTP status 200.
+    """
+    if answer.status < 400 and not answer.content.lstrip()[:9].startswith(b'{"error"'):
+        return
+    try:
+        body = orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        body = None
+    found = body.get("error") if isinstance(body, dict) else None
+    if found is None and isinstance(body, dict) and body.get("object") == "error":
+        found = body
+    if answer.status < 400 and found is None:
+        return
+    status, kind, message = answer.status, "", ""
+    if isinstance(found, dict):
+        kind, message = str(found.get("type", "")), str(found.get("message", ""))
+        code = found.get("code")
+        if status < 400:
+            status = code if isinstance(code, int) and code >= 400 else 500
+    elif isinstance(found, str):
+        message, status = found, status if status >= 400 else 500
+    elif isinstance(body, dict) and "detail" in body:
+        message = str(body["detail"])
+    message = message or _excerpt(answer)
+    if len(message) > _UNPRINTED:
+        message = message[:_UNPRINTED] + "…"
+    raise _error_class(status, kind, message, body)(
+        f"{answer.url} answered {status}: {message}{_advice(status)}",
+        status=status,
+        retry_after=_retry_after(answer.headers.get("retry-after")),
+    )
+
+
+def _error_class(status: int, kind: str, message: str, body: Any) -> type[errors.ServerError]:
+    if status in (401, 403):
+        return errors.AuthenticationError
+    if status == 404 and (kind == "NotFoundError" or "does not exist" in message):
+        return errors.ModelNotFoundError
+    if status in (404, 405, 501) or (status == 400 and re.search(r"does not support .{0,40}API", message)):
+        return errors.RouteNotFoundError
+    if status in (400, 413, 422):
+        return errors.BadRequestError
+    if status in (429, 503):
+        return errors.OverloadedError
+    return errors.ServerError
+
+
+def _advice(status: int) -> str:
+    if status in (401, 403):
+        return ". Pass the server's key as api_key, or set VLLM_API_KEY"
+    return ""
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds of a Retry-After header; None for an HTTP date, which our own back-off replaces."""
+    try:
+        return max(0.0, float(value)) if value is not None else None
+    except ValueError:
+        return None
+
+
+def is_too_long(error: Exception) -> bool:
+    """Whether the server refused an input for its length (the same words in every vLLM release)."""
+    return isinstance(error, errors.BadRequestError) and "maximum context length" in str(error)
+
+
+def refuses_dimensions(error: Exception) -> bool:
+    """Whether the server refused `dimensions`, as it does unless started with is_matryoshka."""
+    return isinstance(error, errors.BadRequestError) and "matryoshka" in str(error).lower()
