@@ -104,6 +104,9 @@ def demonstrate(passages: Sequence[Passage], queries: Sequence[Query]) -> None:
         compressor = Qwen3VLLMReranker(base_url=reranker.base_url, top_n=None)
         for query in queries:
             show(query, store, compressor)
+        console.print("\nBefore: the place by vector search. After: the place by the reranker's P(yes).")
+        if any(query.relevant for query in queries):
+            console.print("Green: known to answer the query.")
         console.print("Stopping the servers")
 
 
