@@ -1,0 +1,188 @@
+"""The files in deploy/ agree with the launcher, with each other and with the repository; none is run."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.version import Version
+
+from qwen3_vllm.serving.flags import build_command
+from qwen3_vllm.serving.guard import ApiKeyGuard
+from qwen3_vllm.serving.machine import Gpu, Machine, VllmBuild
+from qwen3_vllm.serving.options import Checkpoint, ServeOptions
+
+DEPLOY = Path(__file__).parent.parent / "deploy"
+DASHBOARD = DEPLOY / "grafana" / "dashboards" / "qwen3-vllm.json"
+PORTS = {"embedding": 8000, "reranker": 8001}
+
+
+def load(name: str) -> Any:
+    """Read a YAML file with compose's `${NAME:-default}` filled with the defaults."""
+    text = (DEPLOY / name).read_text(encoding="utf-8")
+    return yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))
+
+
+@pytest.fixture(scope="module")
+def compose() -> Any:
+    return load("compose.yaml")
+
+
+@pytest.fixture(scope="module")
+def targets() -> list[str]:
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    return [target["expr"] for panel in panels for target in panel["targets"]]
+
+
+def launcher_command(role: Any, compose: Any) -> Any:
+    """What `qwen3-vllm serve` would run in this image: the official 0.6B model on a GPU of 24 GB."""
+    version = compose["services"][role]["image"].rpartition(":v")[2]
+    options = ServeOptions(
+        role,
+        compose["services"][role]["command"][0],
+        host="0.0.0.0",
+        api_key_file=Path("/run/secrets/vllm_api_key"),
+    )
+    checkpoint = Checkpoint(
+        is_local=True,
+        architectures=("Qwen3ForCausalLM",),
+        max_position_embeddings=32768,
+        weights_bytes=1_191_586_416,
+        dtype="bfloat16",
+    )
+    machine = Machine(None, (Gpu("24 GB", 24 * 2**30),))
+    return build_command(options, checkpoint, VllmBuild(Version(version)), machine)
+
+
+@pytest.mark.parametrize("role", PORTS)
+def test_compose_runs_the_command_that_the_launcher_prints(role: str, compose: Any) -> None:
+    service = compose["services"][role]
+    expected = launcher_command(role, compose)
+    words = [*service["entrypoint"]]
+    for argument in service["command"]:
+        flag, is_flag, value = argument.partition("=")
+        words += [flag, value] if is_flag and flag.startswith("--") else [argument]
+    ours = str(Path(__file__).parent.parent / "src/qwen3_vllm/templates/qwen3_reranker.jinja")
+    inside = "/opt/qwen3-vllm/qwen3_reranker.jinja"
+    assert words == [inside if word == ours else word for word in expected.argv]
+    assert expected.env.items() <= service["environment"].items()
+
+
+def test_files_mounted_from_the_repository_exist(compose: Any) -> None:
+    sources = [
+        volume.split(":")[0]
+        for service in compose["services"].values()
+        for volume in service.get("volumes", ())
+    ]
+    for source in sources:
+        if source.startswith(".") and source != "../models":
+            assert (DEPLOY / source).exists(), source
+
+
+def test_the_guard_loads_from_its_one_mounted_file(compose: Any, tmp_path: Path) -> None:
+    service = compose["services"]["embedding"]
+    (mount,) = (volume for volume in service["volumes"] if volume.split(":")[0].endswith("guard.py"))
+    source, inside, _ = mount.split(":")
+    copy = tmp_path / Path(inside).relative_to(service["environment"]["PYTHONPATH"])
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes((DEPLOY / source).read_bytes())
+    name = f"{ApiKeyGuard.__module__}.{ApiKeyGuard.__qualname__}"
+    assert f"--middleware={name}" in service["command"]
+    code = f"import {ApiKeyGuard.__module__} as guard; print(guard.ApiKeyGuard.__name__, guard.__file__)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    # -S: without the installed package, as in the image.
+    done = subprocess.run([sys.executable, "-S", "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["ApiKeyGuard", str(copy)], done.stderr
+
+
+def test_every_port_is_on_the_loopback(compose: Any) -> None:
+    ports = [port for service in compose["services"].values() for port in service.get("ports", ())]
+    assert len(ports) == 4
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_every_service_with_a_port_has_a_health_check(compose: Any) -> None:
+    services = {name for name, service in compose["services"].items() if "ports" in service}
+    assert services == {name for name, service in compose["services"].items() if "healthcheck" in service}
+    for role, port in PORTS.items():
+        assert f"http://127.0.0.1:{port}/health" in compose["services"][role]["healthcheck"]["test"][-1]
+
+
+def test_keys_come_as_secrets_and_nowhere_else(compose: Any) -> None:
+    assert compose["secrets"]["vllm_api_key"] == {"environment": "VLLM_API_KEY"}
+    for service in compose["services"].values():
+        assert set(service.get("secrets", ())) <= set(compose["secrets"])
+        assert not {"VLLM_API_KEY", "GF_SECURITY_ADMIN_PASSWORD"} & set(service.get("environment", ()))
+        assert not any("api-key" in argument for argument in service.get("command", ()))
+
+
+def test_the_reranker_waits_for_the_embedding_server_on_their_one_gpu(compose: Any) -> None:
+    assert compose["services"]["reranker"]["depends_on"] == {"embedding": {"condition": "service_healthy"}}
+
+
+def test_prometheus_scrapes_services_that_exist_with_the_key(compose: Any) -> None:
+    jobs = {job["job_name"]: job for job in load("prometheus.yml")["scrape_configs"]}
+    assert set(jobs) == {"embedding", "reranker", "gpu"}
+    for role, port in PORTS.items():
+        assert jobs[role]["static_configs"] == [{"targets": [f"{role}:{port}"]}]
+        assert jobs[role]["authorization"] == {"credentials_file": "/run/secrets/vllm_api_key"}
+    (gpu,) = jobs["gpu"]["static_configs"][0]["targets"]
+    assert gpu.partition(":")[0] in compose["services"]
+    assert "vllm_api_key" in compose["services"]["prometheus"]["secrets"]
+
+
+def test_grafana_is_provisioned_with_the_datasource_that_the_panels_name(compose: Any) -> None:
+    (source,) = load("grafana/provisioning/datasources/prometheus.yaml")["datasources"]
+    (provider,) = load("grafana/provisioning/dashboards/qwen3-vllm.yaml")["providers"]
+    assert source["url"].removeprefix("http://").partition(":")[0] in compose["services"]
+    mounts = [volume.split(":")[1] for volume in compose["services"]["grafana"]["volumes"]]
+    assert provider["options"]["path"] in mounts and "/etc/grafana/provisioning" in mounts
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for panel in panels:
+        assert {target["datasource"]["uid"] for target in panel["targets"]} == {source["uid"]}
+
+
+def test_panels_do_not_overlap() -> None:
+    cells: set[tuple[int, int]] = set()
+    for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]:
+        place = panel["gridPos"]
+        mine = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not mine & cells and max(x for x, _ in mine) < 24, panel["title"]
+        cells |= mine
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "vllm:request_queue_time_seconds_bucket",
+        "vllm:num_requests_running",
+        "vllm:num_requests_waiting",
+        "vllm:e2e_request_latency_seconds_bucket",
+        "vllm:request_success_total",
+        "vllm:prompt_tokens_total",
+        "http_requests_total",
+        "DCGM_FI_DEV_GPU_UTIL",
+    ],
+)
+def test_the_dashboard_shows(metric: str, targets: list[str]) -> None:
+    assert any(metric in expression for expression in targets)
+
+
+@pytest.mark.parametrize(
+    ("today", "before"),
+    [
+        ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+        ("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
+    ],
+)
+def test_metrics_that_were_renamed_are_found_under_either_name(
+    today: str, before: str, targets: list[str]
+) -> None:
+    (expression,) = (expression for expression in targets if today in expression)
+    assert before in expression.partition(" or ")[2]
