@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from qwen3_vllm.cli import app
 from qwen3_vllm.serving import hubs
-from qwen3_vllm.serving.download import RECEIPT, Download, download
+from qwen3_vllm.serving.download import RECEIPT, STAGING, Download, download
 from qwen3_vllm.serving.hubs import DownloadError, Hub, HuggingFace, ModelScope, choose_hub
 
 HubConfig = pytest.importorskip("modelscope_hub").HubConfig
@@ -79,8 +79,13 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def visible(models: Path) -> list[str]:
-    return sorted(path.name for path in models.iterdir() if not path.name.startswith("."))
+def folder_name(repo: str) -> str:
+    return repo.rpartition("/")[2]
+
+
+def look_like_models(models: Path) -> list[Path]:
+    """What a search for models would find."""
+    return list(models.glob("*/config.json"))
 
 
 def test_a_download_gives_exactly_the_listed_files(hub: Hub, fake: Any, models: Path) -> None:
@@ -88,7 +93,7 @@ def test_a_download_gives_exactly_the_listed_files(hub: Hub, fake: Any, models: 
     assert done.folder == models / "Qwen3-Embedding-0.6B"
     assert tree(done.folder) == fake.repos[REPO]
     assert (done.files, done.fetched, done.unhashed) == (4, 4, ())
-    assert [path.name for path in models.iterdir() if path.name.endswith(".partial")] == []
+    assert not (models / STAGING / folder_name(REPO)).exists()
 
 
 def test_a_second_run_verifies_and_fetches_nothing(hub: Hub, fake: Any, models: Path) -> None:
@@ -121,7 +126,7 @@ def test_a_file_that_stays_damaged_leaves_no_model(
     fake.corrupt[WEIGHTS] = 100
     with pytest.raises(DownloadError, match=WEIGHTS):
         download(hub, REPO, models)
-    assert visible(models) == []
+    assert look_like_models(models) == []
     fake.corrupt.clear()
     assert tree(download(hub, REPO, models).folder) == fake.repos[REPO]
 
@@ -136,7 +141,7 @@ def test_a_rerun_repairs_a_damaged_and_a_missing_file(hub: Hub, fake: Any, model
     done = download(hub, REPO, models)
     assert done.fetched == 2
     assert tree(folder) == {**fake.repos[REPO], "mine.txt": b"kept"}
-    assert [path.name for path in models.iterdir() if path.name.endswith(".partial")] == []
+    assert not (models / STAGING / folder_name(REPO)).exists()
 
 
 def test_a_folder_of_the_users_own_is_not_overwritten(hub: Hub, models: Path) -> None:
@@ -156,7 +161,7 @@ def test_a_full_disk_is_noticed_before_anything_is_fetched(
     with pytest.raises(DownloadError, match=r"0\.1 GB free and the download needs 0\.6 GB"):
         download(hub, REPO, models)
     assert fake.requests == []
-    assert visible(models) == []
+    assert look_like_models(models) == []
 
 
 def test_bytes_that_are_there_already_need_no_space(
@@ -210,8 +215,11 @@ def test_an_unreachable_hub_says_how_to_go_on(
 
 def test_two_downloads_into_one_folder_do_not_mix(hub: Hub, models: Path) -> None:
     filelock = pytest.importorskip("filelock")
-    models.mkdir()
-    with filelock.FileLock(models / ".download.lock"), pytest.raises(DownloadError, match="another download"):
+    (models / STAGING).mkdir(parents=True)
+    with (
+        filelock.FileLock(models / STAGING / ".lock"),
+        pytest.raises(DownloadError, match="another download"),
+    ):
         download(hub, REPO, models)
 
 
@@ -302,14 +310,14 @@ def test_a_killed_download_is_no_model_and_goes_on_where_it_was(
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         assert fake.stalled.wait(60)
-        partial = tmp_path / "models" / ".Qwen3-Embedding-0.6B.partial" / f"{WEIGHTS}.incomplete"
+        partial = tmp_path / "models" / STAGING / folder_name(REPO) / f"{WEIGHTS}.incomplete"
         deadline = time.monotonic() + 30
         while not partial.stat().st_size and time.monotonic() < deadline:
             time.sleep(0.05)
     finally:
         process.kill()
         process.communicate(timeout=30)
-    assert visible(tmp_path / "models") == []
+    assert look_like_models(tmp_path / "models") == []
 
     fake.stall.clear()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)

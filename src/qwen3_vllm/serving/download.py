@@ -1,6 +1,6 @@
 """Download a model so that a folder of its name is always whole and verified.
 
-Files are fetched into a hidden folder beside the model's, checked against the sizes and hashes that the hub
+Files are fetched into a hidden folder beside the models, checked against the sizes and hashes that the hub
 lists, and only then put in place. A second run verifies what is there and fetches what is missing or damaged.
 """
 
@@ -19,6 +19,7 @@ from .hubs import DownloadError, Hub, HubFile, Listing
 OFFICIAL = {"embedding": "Qwen/Qwen3-Embedding-{size}", "reranker": "Qwen/Qwen3-Reranker-{size}"}
 WEIGHTS = (".safetensors", ".bin")
 RECEIPT = ".qwen3-vllm-download.json"
+STAGING = ".downloading"  # two levels down, so that no search for */config.json takes it for a model
 SPARE_BYTES = 512 * 2**20  # the hubs' clients join large files from parts
 _PARALLEL_FILES = 4
 _ATTEMPTS = 2  # a file that arrives damaged is fetched once more, from its first byte
@@ -55,9 +56,9 @@ def download(
 
     listing = hub.list_files(repo)
     check_is_model(repo, listing.files)
-    models_dir.mkdir(parents=True, exist_ok=True)
+    (models_dir / STAGING).mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(models_dir / ".download.lock", timeout=0):
+        with FileLock(models_dir / STAGING / ".lock", timeout=0):
             return _download_locked(hub, repo, listing, models_dir, report)
     except Timeout as error:
         raise DownloadError(f"another download into {models_dir} is running; wait for it to end") from error
@@ -107,7 +108,7 @@ def _download_locked(
     hub: Hub, repo: str, listing: Listing, models_dir: Path, report: Callable[[str], None]
 ) -> Download:
     target = models_dir / repo.rpartition("/")[2]
-    staging = models_dir / f".{target.name}.partial"
+    staging = models_dir / STAGING / target.name
     if target.exists():
         report(f"{target} exists: verifying {len(listing.files)} files")
     missing = [file for file in listing.files if not matches(target / file.path, file)]
