@@ -1,0 +1,143 @@
+"""The dashboard's queries on a real server's metrics: as it exports them, and through a real Prometheus."""
+
+import itertools
+import json
+import math
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from .conftest import RunningServer
+
+DEPLOY = Path(__file__).parent.parent / "deploy"
+PANELS = json.loads((DEPLOY / "grafana/dashboards/qwen3-vllm.json").read_text(encoding="utf-8"))["panels"]
+TARGETS = [(panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]]
+IDS = [f"{title}-{number}" for number, (title, _) in enumerate(TARGETS)]
+# Names that Prometheus or the GPU exporter give, and words of its language that look like names.
+METRIC = re.compile(r"\b(vllm:\w+|http_\w+)")
+
+
+@pytest.fixture(scope="module")
+def used_server(embedding_server: RunningServer) -> RunningServer:
+    """The embedding server, after answers and a refusal."""
+    send_some(embedding_server)
+    return embedding_server
+
+
+def send_some(server: RunningServer, *, marker: str = "") -> None:
+    """Send two calls that work and one that does not."""
+    url = server.base_url + "/v1/embeddings"
+    for texts in (["巴黎" + marker], ["one" + marker, "two" + marker]):
+        requests.post(url, json={"input": texts}, timeout=60).raise_for_status()
+    assert requests.post(url, json={"input": []}, timeout=60).status_code == 400
+
+
+@pytest.mark.parametrize(("title", "expression"), TARGETS, ids=IDS)
+def test_the_server_exports_what_a_panel_asks_for(
+    title: str, expression: str, used_server: RunningServer
+) -> None:
+    text = requests.get(used_server.base_url + "/metrics", timeout=30).text
+    exported = {line.partition("{")[0].partition(" ")[0] for line in text.splitlines() if line[:1] != "#"}
+    # `new or old`: one side with all its metrics is enough.
+    sides = [set(METRIC.findall(side)) for side in expression.split(" or ")]
+    assert any(side <= exported for side in sides), f"{title}: {sides} not in /metrics"
+
+
+@pytest.fixture(scope="module")
+def prometheus(used_server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Prometheus with the configuration of deploy/, its targets replaced, that has scraped for a while."""
+    binary = shutil.which("prometheus")
+    if binary is None:
+        pytest.skip("prometheus is not installed; scripts/install_prometheus.sh installs it")
+    folder = tmp_path_factory.mktemp("prometheus")
+    key = folder / "key"
+    key.write_text("EMPTY")
+    config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))
+    config["global"]["scrape_interval"] = config["global"]["scrape_timeout"] = "1s"
+    for job in config["scrape_configs"]:
+        if "authorization" in job:
+            job["authorization"]["credentials_file"] = str(key)
+        job["static_configs"][0]["targets"] = [used_server.base_url.removeprefix("http://")]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    arguments = [
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([binary, *arguments], stdout=log, stderr=subprocess.STDOUT)
+    try:
+        wait_for_scrapes(url, used_server)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_for_scrapes(url: str, server: RunningServer) -> None:
+    """Keep the server busy until every counter has grown between two scrapes."""
+    deadline = time.monotonic() + 60
+    grown = 'rate(http_requests_total{job="embedding",status="4xx"}[30s]) > 0'
+    for number in itertools.count():
+        send_some(server, marker=str(number))
+        try:
+            if evaluate(url, grown) and evaluate(
+                url, 'rate(vllm:request_success_total{job="embedding"}[30s]) > 0'
+            ):
+                return
+        except requests.ConnectionError:
+            pass  # Prometheus is starting
+        assert time.monotonic() < deadline, "Prometheus did not see the server's counters grow"
+        time.sleep(0.5)
+
+
+def evaluate(url: str, expression: str) -> list[Any]:
+    """Return the result of an instant query; a query that Prometheus refuses fails the test."""
+    answer = requests.get(url + "/api/v1/query", params={"query": expression}, timeout=30)
+    if answer.status_code == 503:
+        return []  # not ready yet
+    body = answer.json()
+    assert body["status"] == "success", f"{expression}: {body}"
+    return list(body["data"]["result"])
+
+
+@pytest.mark.parametrize(("title", "expression"), TARGETS, ids=IDS)
+def test_prometheus_evaluates_a_panels_query(title: str, expression: str, prometheus: str) -> None:
+    result = evaluate(prometheus, expression.replace("$__rate_interval", "30s"))
+    if not METRIC.search(expression):
+        return  # GPU metrics come from the DCGM exporter, which needs a GPU
+    values = [float(series["value"][1]) for series in result if series["metric"].get("job") == "embedding"]
+    assert values, title
+    # 0/0 is right for a route nobody uses, and for the hit rate: the embedding server has no prefix cache.
+    assert title == "Prefix-cache hit rate" or any(math.isfinite(value) for value in values), (title, values)
+
+
+def test_the_counters_count_documents_calls_and_refusals(prometheus: str) -> None:
+    def per_second(expression: str) -> float:
+        return sum(float(series["value"][1]) for series in evaluate(prometheus, expression))
+
+    selector = '{job="embedding",handler="/v1/embeddings",status="%s"}[30s]'
+    good = per_second(f"sum(increase(http_requests_total{selector % '2xx'}))")
+    refused = per_second(f"sum(increase(http_requests_total{selector % '4xx'}))")
+    documents = per_second('sum(increase(vllm:request_success_total{job="embedding"}[30s]))')
+    assert good == pytest.approx(2 * refused, rel=0.3)
+    assert documents == pytest.approx(1.5 * good, rel=0.3)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool comes with prometheus")
+def test_promtool_accepts_the_shipped_configuration() -> None:
+    command = ["promtool", "check", "config", "--syntax-only", str(DEPLOY / "prometheus.yml")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
