@@ -17,7 +17,8 @@ from ..serving.launch import running
 from ..serving.server import Progress, Server
 
 _LINE_EVERY_SECONDS = 15.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# SIGHUP is not there on Windows, where the rest of the command line must still work.
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

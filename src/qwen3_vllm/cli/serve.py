@@ -14,8 +14,8 @@ from typer.core import TyperCommand
 from ..serving.checkpoint import resolve_model
 from ..serving.errors import LaunchError, ServerDied
 from ..serving.launch import default_log_path, make_server, prepare
-from ..serving.machine import Machine, VllmBuild, this_machine
-from ..serving.options import DEFAULT_PORT, Role, ServeOptions
+from ..serving.machine import Machine, VllmBuild, free_port, this_machine
+from ..serving.options import Role, ServeOptions
 from ..serving.replicas import replicate, router, why_no_router
 from ._supervise import console, supervise
 
@@ -207,13 +207,13 @@ def _check_selection(
 
 
 def _roles_and_ports(what: What, port: int | None) -> Iterator[tuple[Role, int | None]]:
-    if what is What.EMBEDDING:
-        yield "embedding", port
-    elif what is What.RERANKER:
-        yield "reranker", port
-    else:
-        yield "embedding", port
-        yield "reranker", port + 1 if port else port
+    roles: tuple[Role, ...] = ("embedding", "reranker")
+    chosen = [role for role in roles if what in (What.BOTH, role)]
+    for number, role in enumerate(chosen):
+        if port == 0:
+            yield role, free_port()
+        else:
+            yield role, port + number if port else None
 
 
 def _replicate(options: ServeOptions, count: int) -> tuple[list[ServeOptions], ServeOptions | None]:
@@ -245,7 +245,7 @@ def _build_elsewhere(options: ServeOptions, version: str) -> VllmBuild:
 
 
 def _log_path(log_dir: Path | None, options: ServeOptions) -> Path | None:
-    return log_dir / f"{options.role}-{options.port or DEFAULT_PORT[options.role]}.log" if log_dir else None
+    return log_dir / default_log_path(options).name if log_dir else None
 
 
 def _explain(name: str, notes: tuple[str, ...]) -> None:

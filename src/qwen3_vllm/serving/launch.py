@@ -17,6 +17,7 @@ from .guard import read_keys
 from .machine import Machine, VllmBuild, check_port, free_port, installed_vllm, this_machine
 from .options import Checkpoint, Command, ServeOptions
 from .server import OnProgress, Server, wait_until_ready
+from .weights import check_weights
 
 
 def prepare(
@@ -42,16 +43,18 @@ def prepare(
 
 
 def make_server(options: ServeOptions, *, log_path: Path | None = None) -> Server:
-    """Make a server of the installed vLLM, ready to be started; the port is checked last.
+    """Make a server of the installed vLLM, ready to be started.
 
     Raises:
-        LaunchError: As `prepare`, or the port is taken.
+        LaunchError: As `prepare`, or the port is taken, or the weights are not whole.
     """
     if options.port == 0:
         options = replace(options, port=free_port())
     options, command = prepare(options)
     port = options.served_port
     check_port(options.host, port)
+    if Path(options.model).is_dir():
+        check_weights(Path(options.model))
     keys = read_keys(_key_environment(options)) if options.guarded else []
     return Server(
         options.role,

@@ -111,10 +111,10 @@ def check_port(host: str, port: int) -> None:
         raise LaunchError(f"something already listens on {host}:{port}; stop it, or use --port {free_port()}")
 
 
-def _visible_gpus() -> tuple[Gpu, ...]:
+def _visible_gpus() -> tuple[Gpu, ...] | None:
     nvidia_smi = shutil.which("nvidia-smi")
     if nvidia_smi is None:
-        return ()
+        return None if Path("/dev/kfd").exists() else ()  # an AMD GPU is there, and not looked into
     query = [nvidia_smi, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
