@@ -1,9 +1,9 @@
 """RerankClient: the relevance of documents to a query, from a vLLM server of Qwen3-Reranker."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from qwen3_vllm.settings import RerankSettings
 from qwen3_vllm.transport import Flow, Transport, send
 
 RelevanceScores = NDArray[np.float32]
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,44 @@ class RerankResult:
     index: int
     relevance_score: float
     label: Literal["yes", "no"]
+
+
+def results_of(scores: RelevanceScores) -> list[RerankResult]:
+    """Rank scores, best first, ties in input order."""
+    return [
+        RerankResult(int(i), float(scores[i]), "yes" if scores[i] >= 0.5 else "no")
+        for i in np.argsort(-scores, kind="stable")
+    ]
+
+
+def select(
+    results: list[RerankResult],
+    items: Sequence[T],
+    *,
+    top_n: int | None,
+    score_threshold: float | None,
+    combine: Callable[[float, T], float] | None,
+) -> list[tuple[RerankResult, float]]:
+    """Keep the best results as the adapters' options say, each with the number it was ranked by.
+
+    Args:
+        items: What `results` rank: documents or nodes.
+        top_n: Results to keep; None for all.
+        score_threshold: Leaves out results with a lower relevance_score, before ranking by a mix.
+        combine: Gives the number to rank by; None ranks by relevance_score.
+
+    Raises:
+        InputError: `combine` gave something that cannot be ranked.
+    """
+    kept = [r for r in results if score_threshold is None or r.relevance_score >= score_threshold]
+    if combine is None:
+        return [(result, result.relevance_score) for result in kept[:top_n]]
+    mixed = [float(combine(result.relevance_score, items[result.index])) for result in kept]
+    for result, number in zip(kept, mixed, strict=True):
+        if number != number:
+            raise errors.InputError(f"combine gave NaN for document {result.index}")
+    order = sorted(range(len(kept)), key=lambda i: -mixed[i])
+    return [(kept[i], mixed[i]) for i in order[:top_n]]
 
 
 class RerankClient(RerankSettings):
@@ -131,10 +170,7 @@ class RerankClient(RerankSettings):
         if top_n is not None and top_n < 0:
             raise errors.InputError(f"top_n must be 0 or more, or None for all, not {top_n}")
         scores = yield from self._score(query, documents, instruction)
-        best_first = np.argsort(-scores, kind="stable")[:top_n]
-        return [
-            RerankResult(int(i), float(scores[i]), "yes" if scores[i] >= 0.5 else "no") for i in best_first
-        ]
+        return results_of(scores)[:top_n]
 
     def _score(
         self, query: str | Sequence[str], documents: Sequence[str], instruction: str | None

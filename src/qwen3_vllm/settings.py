@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -35,7 +36,7 @@ class ServerSettings(BaseModel):
         timeout: Seconds one request may take in all, from connecting to the last byte of the answer.
         max_retries: How often a failed request is sent again: lost connections, time-outs (once), 429,
             500, 502, 503 (after what Retry-After says) and 504.
-        max_concurrency: Requests in flight at once, per call.
+        max_concurrency: Requests in flight at once, whatever number of calls they belong to.
         batch_size: Texts a request, at most.
         instruction: Task sentence for queries, in English even for other languages (Qwen's advice).
         default_headers: More HTTP headers for each request; never shown, never serialised.
@@ -91,7 +92,21 @@ class ServerSettings(BaseModel):
     def _none_means_default(cls, options: Any) -> Any:
         if not isinstance(options, dict):
             return options
-        return {name: value for name, value in options.items() if value is not None}
+        return {name: value for name, value in options.items() if value is not None or cls._takes_none(name)}
+
+    @classmethod
+    def _takes_none(cls, name: str) -> bool:
+        """Whether None says something of its own, as with `top_n`: its default is another constant."""
+        field = cls.model_fields.get(name)
+        return field is not None and field.default_factory is None and NoneType in get_args(field.annotation)
+
+    @classmethod
+    def of(cls, settings: "ServerSettings", current: Self | None = None) -> Self:
+        """Take the options of an adapter; gives `current` back if it has these already."""
+        options = {name: getattr(settings, name) for name in cls.model_fields}
+        if current is not None and all(getattr(current, name) == value for name, value in options.items()):
+            return current
+        return cls(**options)
 
     def __getstate__(self) -> dict[Any, Any]:
         # Pickles reach disks and other hosts: keys stay here, and are read from the environment there.

@@ -68,6 +68,7 @@ class Transport:
         self._timeout = aiohttp.ClientTimeout(
             total=settings.timeout, connect=None, sock_connect=min(settings.timeout, _CONNECT_SECONDS)
         )
+        self._in_flight = asyncio.Semaphore(settings.max_concurrency)
         self._secret = settings.api_key.get_secret_value() if settings.api_key else ""
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if self._secret:
@@ -132,7 +133,8 @@ class Transport:
         attempt = 0
         while True:
             try:
-                answer = await self._exchange(call)
+                async with self._in_flight:
+                    answer = await self._exchange(call)
                 raise_for_error(answer)
                 return call.decode(answer)
             except errors.Qwen3VLLMError as error:

@@ -1,0 +1,216 @@
+"""LangChain: Embeddings, document compressor and two-stage retriever over the core clients."""
+
+from collections.abc import Callable, Sequence
+
+from pydantic import ConfigDict, Field, PrivateAttr
+
+from qwen3_vllm.embedding import EmbeddingClient, as_lists
+from qwen3_vllm.reranking import RerankClient, RerankResult, select
+from qwen3_vllm.settings import EmbeddingSettings, RerankSettings
+
+try:
+    from langchain_core.callbacks import (
+        AsyncCallbackManagerForRetrieverRun,
+        CallbackManagerForRetrieverRun,
+        Callbacks,
+    )
+    from langchain_core.documents import BaseDocumentCompressor, Document
+    from langchain_core.embeddings import Embeddings
+    from langchain_core.retrievers import BaseRetriever, RetrieverLike
+except ImportError as error:
+    raise ImportError('qwen3_vllm.langchain needs LangChain: pip install "qwen3-vllm[langchain]"') from error
+
+
+class Qwen3VLLMEmbeddings(EmbeddingSettings, Embeddings):
+    """Qwen3-Embedding served by vLLM, as LangChain Embeddings.
+
+    Setup:
+        Install `qwen3-vllm[langchain]` and start a server: `qwen3-vllm serve embedding`.
+
+    Key init args:
+        base_url: Server's address [QWEN3_EMBEDDING_URL], default `http://localhost:8000/v1`.
+        model: Name at the server; None takes the first that it serves.
+        instruction: Task sentence for queries; documents get none.
+        dimensions: Length of the vectors; None for the model's own.
+        show_progress: Draw a bar while documents are embedded.
+        All others: see `qwen3_vllm.settings.EmbeddingSettings`.
+
+    Instantiate:
+        >>> embeddings = Qwen3VLLMEmbeddings(base_url="http://localhost:8000/v1")
+
+    Embed:
+        >>> vector = embeddings.embed_query("What is the capital of China?")  # doctest: +SKIP
+        >>> vectors = embeddings.embed_documents(["The capital of China is Beijing."])  # doctest: +SKIP
+        >>> vector = await embeddings.aembed_query("What is gravity?")  # doctest: +SKIP
+    """
+
+    model_config = ConfigDict(frozen=False)
+
+    show_progress: bool = False
+
+    _client: EmbeddingClient | None = PrivateAttr(default=None)
+
+    @property
+    def client(self) -> EmbeddingClient:
+        """The client underneath; its vectors are numpy arrays."""
+        self._client = EmbeddingClient.of(self, self._client)
+        return self._client
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Embed documents, without an instruction, in order."""
+        return as_lists(self.client.embed_documents(texts, show_progress=self.show_progress))
+
+    def embed_query(self, text: str) -> list[float]:
+        """Embed a query, with the instruction."""
+        return as_lists(self.client.embed_queries([text]))[0]
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Embed documents; see `embed_documents`."""
+        return as_lists(await self.client.aembed_documents(texts, show_progress=self.show_progress))
+
+    async def aembed_query(self, text: str) -> list[float]:
+        """Embed a query; see `embed_query`."""
+        return as_lists(await self.client.aembed_queries([text]))[0]
+
+
+class Qwen3VLLMReranker(RerankSettings, BaseDocumentCompressor):
+    """Qwen3-Reranker served by vLLM, as a LangChain document compressor.
+
+    Setup:
+        Install `qwen3-vllm[langchain]` and start a server: `qwen3-vllm serve reranker`.
+
+    Key init args:
+        base_url: Server's address [QWEN3_RERANKER_URL], default `http://localhost:8001`.
+        top_n: Documents to keep, 3 by default; None for all.
+        score_threshold: Drop documents with a lower relevance_score, in [0, 1].
+        combine: `(relevance_score, document) -> float`, to rank by a mix with freshness, clicks, …
+        instruction: Task sentence.
+        All others: see `qwen3_vllm.settings.RerankSettings`.
+
+    Instantiate:
+        >>> reranker = Qwen3VLLMReranker(base_url="http://localhost:8001", top_n=3)
+
+    Compress:
+        >>> best = reranker.compress_documents(documents, "What is the capital of China?")  # doctest: +SKIP
+        >>> best[0].metadata["relevance_score"]  # doctest: +SKIP
+        0.9993
+    """
+
+    model_config = ConfigDict(frozen=False)
+
+    top_n: int | None = Field(default=3, ge=0)
+    score_threshold: float | None = None
+    combine: Callable[[float, Document], float] | None = Field(default=None, exclude=True, repr=False)
+
+    _client: RerankClient | None = PrivateAttr(default=None)
+
+    @property
+    def client(self) -> RerankClient:
+        """The client underneath."""
+        self._client = RerankClient.of(self, self._client)
+        return self._client
+
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> Sequence[Document]:
+        """Return the most relevant documents, best first.
+
+        They are copies, with the score in `metadata["relevance_score"]`; those given stay as they are.
+        """
+        results = self.client.rerank(query, [document.page_content for document in documents])
+        return self._selected(results, documents)
+
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> Sequence[Document]:
+        """Return the most relevant documents; see `compress_documents`."""
+        results = await self.client.arerank(query, [document.page_content for document in documents])
+        return self._selected(results, documents)
+
+    def rerank(
+        self,
+        documents: Sequence[str | Document],
+        query: str,
+        *,
+        top_n: int | None = None,
+        instruction: str | None = None,
+    ) -> list[RerankResult]:
+        """Rank texts or documents without copying them: their indexes, scores and labels, best first.
+
+        `top_n` None returns all. `score_threshold` and `combine` play no part here.
+        """
+        return self.client.rerank(query, _texts(documents), top_n=top_n, instruction=instruction)
+
+    async def arerank(
+        self,
+        documents: Sequence[str | Document],
+        query: str,
+        *,
+        top_n: int | None = None,
+        instruction: str | None = None,
+    ) -> list[RerankResult]:
+        """Rank texts or documents; see `rerank`."""
+        return await self.client.arerank(query, _texts(documents), top_n=top_n, instruction=instruction)
+
+    def _selected(self, results: list[RerankResult], documents: Sequence[Document]) -> list[Document]:
+        chosen = select(
+            results,
+            documents,
+            top_n=self.top_n,
+            score_threshold=self.score_threshold,
+            combine=self.combine,
+        )
+        return [_with_score(documents[result.index], result.relevance_score) for result, _ in chosen]
+
+
+class Qwen3VLLMRetriever(BaseRetriever):
+    """Any retriever, reranked: finds candidates, then keeps the most relevant ones.
+
+    Setup:
+        Install `qwen3-vllm[langchain]` and start a server: `qwen3-vllm serve reranker`.
+
+    Key init args:
+        retriever: Finds the candidates; let it return several times as many as you need.
+        reranker: Ranks them.
+        k: Documents to return, also per call (`invoke(query, k=5)`). None: the reranker's `top_n`.
+
+    Instantiate:
+        >>> retriever = Qwen3VLLMRetriever(
+        ...     retriever=store.as_retriever(search_kwargs={"k": 30}), reranker=Qwen3VLLMReranker(), k=3
+        ... )  # doctest: +SKIP
+
+    Retrieve:
+        >>> documents = retriever.invoke("What is the capital of China?")  # doctest: +SKIP
+    """
+
+    retriever: RetrieverLike
+    reranker: Qwen3VLLMReranker
+    k: int | None = Field(default=None, ge=0)
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
+    ) -> list[Document]:
+        candidates = self.retriever.invoke(query, config={"callbacks": run_manager.get_child()})
+        return list(self._reranker(k).compress_documents(candidates, query, run_manager.get_child()))
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
+    ) -> list[Document]:
+        candidates = await self.retriever.ainvoke(query, config={"callbacks": run_manager.get_child()})
+        reranker = self._reranker(k)
+        return list(await reranker.acompress_documents(candidates, query, run_manager.get_child()))
+
+    def _reranker(self, k: int | None) -> Qwen3VLLMReranker:
+        k = self.k if k is None else k
+        if k is None or k == self.reranker.top_n:
+            return self.reranker
+        _ = self.reranker.client  # made before the copy, so that all copies share it
+        return self.reranker.model_copy(update={"top_n": k})
+
+
+def _texts(documents: Sequence[str | Document]) -> list[str]:
+    return [document.page_content if isinstance(document, Document) else document for document in documents]
+
+
+def _with_score(document: Document, score: float) -> Document:
+    return document.model_copy(update={"metadata": {**document.metadata, "relevance_score": score}})

@@ -1,0 +1,234 @@
+"""LlamaIndex: embedding model and node postprocessor over the core clients."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+
+from qwen3_vllm.embedding import EmbeddingClient, as_lists
+from qwen3_vllm.errors import InputError
+from qwen3_vllm.reranking import RerankClient, RerankResult, select
+from qwen3_vllm.settings import BATCH_SIZE, MAX_CONCURRENCY, EmbeddingSettings, RerankSettings
+
+try:
+    from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
+    from llama_index.core.callbacks import CBEventType, EventPayload
+    from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
+    from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+    from llama_index_instrumentation import get_dispatcher
+except ImportError as error:
+    raise ImportError(
+        'qwen3_vllm.llama_index needs LlamaIndex: pip install "qwen3-vllm[llama-index]"'
+    ) from error
+
+_dispatcher = get_dispatcher(__name__)
+
+_ASK_SERVER = "auto"  # `model_name` of a model that the server is to name
+
+
+def _one_name(options: Any) -> Any:
+    """Let `model_name`, LlamaIndex's word, stand for `model`."""
+    if isinstance(options, dict):
+        options = dict(options)
+        name = options.pop("model_name", None) or options.get("model")
+        options["model"] = None if name == _ASK_SERVER else name
+        options["model_name"] = name or _ASK_SERVER
+    return options
+
+
+class Qwen3VLLMEmbeddings(EmbeddingSettings, BaseEmbedding):
+    """Qwen3-Embedding served by vLLM, as a LlamaIndex embedding model.
+
+    Queries get the instruction, texts do not.
+
+    Args:
+        base_url: Server's address [QWEN3_EMBEDDING_URL], default `http://localhost:8000/v1`.
+        model_name: Name at the server; None takes the first that it serves.
+        embed_batch_size: Texts that LlamaIndex hands over at once. They travel in requests of `batch_size`,
+            `max_concurrency` of them at once, so the default fills the server.
+        num_workers: Handovers at once in async use; None for all. `max_concurrency` bounds the requests.
+        instruction: Task sentence for queries.
+        dimensions: Length of the vectors; None for the model's own.
+        All others: see `qwen3_vllm.settings.EmbeddingSettings`.
+
+    Examples:
+        `pip install "qwen3-vllm[llama-index]"`, and a server: `qwen3-vllm serve embedding`
+
+        ```python
+        from llama_index.core import Settings
+        from qwen3_vllm.llama_index import Qwen3VLLMEmbeddings
+
+        Settings.embed_model = Qwen3VLLMEmbeddings(base_url="http://localhost:8000/v1")
+        ```
+    """
+
+    model_config = ConfigDict(frozen=False)
+
+    model_name: str = _ASK_SERVER
+    embed_batch_size: int = Field(default=BATCH_SIZE * MAX_CONCURRENCY, gt=0, le=2048)
+
+    _client: EmbeddingClient | None = PrivateAttr(default=None)
+
+    _one_name = model_validator(mode="before")(_one_name)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name in serialised objects."""
+        return "Qwen3VLLMEmbeddings"
+
+    @property
+    def client(self) -> EmbeddingClient:
+        """The client underneath; its vectors are numpy arrays."""
+        self._client = EmbeddingClient.of(self, self._client)
+        return self._client
+
+    def _get_query_embedding(self, query: str) -> Embedding:
+        return as_lists(self.client.embed_queries([query]))[0]
+
+    async def _aget_query_embedding(self, query: str) -> Embedding:
+        return as_lists(await self.client.aembed_queries([query]))[0]
+
+    def _get_text_embedding(self, text: str) -> Embedding:
+        return self._get_text_embeddings([text])[0]
+
+    async def _aget_text_embedding(self, text: str) -> Embedding:
+        return (await self._aget_text_embeddings([text]))[0]
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        return as_lists(self.client.embed_documents(texts))
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        return as_lists(await self.client.aembed_documents(texts))
+
+
+class Qwen3VLLMReranker(RerankSettings, BaseNodePostprocessor):
+    """Qwen3-Reranker served by vLLM, as a LlamaIndex node postprocessor.
+
+    Args:
+        base_url: Server's address [QWEN3_RERANKER_URL], default `http://localhost:8001`.
+        model_name: Name at the server; None takes the first that it serves.
+        top_n: Nodes to keep, 2 by default; None for all.
+        score_threshold: Drop nodes with a lower relevance score, in [0, 1].
+        combine: `(relevance_score, node_with_score) -> float`, to rank by a mix with freshness, clicks, …
+        instruction: Task sentence.
+        All others: see `qwen3_vllm.settings.RerankSettings`.
+
+    A node is judged by its text with the metadata meant for embedding (`MetadataMode.EMBED`). What comes back
+    are copies, with what they were ranked by as `score` and P(yes) in `metadata["relevance_score"]`, which no
+    prompt shows; those given stay as they are.
+
+    Examples:
+        `pip install "qwen3-vllm[llama-index]"`, and a server: `qwen3-vllm serve reranker`
+
+        ```python
+        from qwen3_vllm.llama_index import Qwen3VLLMReranker
+
+        reranker = Qwen3VLLMReranker(base_url="http://localhost:8001", top_n=3)
+        query_engine = index.as_query_engine(similarity_top_k=30, node_postprocessors=[reranker])
+        ```
+    """
+
+    model_config = ConfigDict(frozen=False)
+
+    model_name: str = _ASK_SERVER
+    top_n: int | None = Field(default=2, ge=0)
+    score_threshold: float | None = None
+    combine: Callable[[float, NodeWithScore], float] | None = Field(default=None, exclude=True, repr=False)
+
+    _client: RerankClient | None = PrivateAttr(default=None)
+
+    _one_name = model_validator(mode="before")(_one_name)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name in serialised objects."""
+        return "Qwen3VLLMReranker"
+
+    @property
+    def client(self) -> RerankClient:
+        """The client underneath."""
+        self._client = RerankClient.of(self, self._client)
+        return self._client
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        query = _query(query_bundle)
+        with self._reporting(nodes, query) as report:
+            results = self.client.rerank(query.query_str, _texts(nodes))
+            return report(self._selected(results, nodes))
+
+    async def _apostprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        query = _query(query_bundle)
+        with self._reporting(nodes, query) as report:
+            results = await self.client.arerank(query.query_str, _texts(nodes))
+            return report(self._selected(results, nodes))
+
+    @contextmanager
+    def _reporting(
+        self, nodes: list[NodeWithScore], query: QueryBundle
+    ) -> Iterator[Callable[[list[NodeWithScore]], list[NodeWithScore]]]:
+        """Open LlamaIndex's two kinds of rerank events, and close both whatever happens."""
+        top_n = len(nodes) if self.top_n is None else self.top_n
+        kept: list[NodeWithScore] = []
+
+        def report(chosen: list[NodeWithScore]) -> list[NodeWithScore]:
+            kept.extend(chosen)
+            return chosen
+
+        _dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=self.model_name))
+        payload: dict[str, Any] = {
+            EventPayload.NODES: nodes,
+            EventPayload.MODEL_NAME: self.model_name,
+            EventPayload.QUERY_STR: query.query_str,
+            EventPayload.TOP_K: top_n,
+        }
+        try:
+            with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
+                yield report
+                event.on_end(payload={EventPayload.NODES: kept})
+        finally:
+            _dispatcher.event(ReRankEndEvent(nodes=kept))
+
+    def _selected(self, results: list[RerankResult], nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
+        chosen = select(
+            results,
+            nodes,
+            top_n=self.top_n,
+            score_threshold=self.score_threshold,
+            combine=self.combine,
+        )
+        return [
+            _with_score(nodes[result.index], result.relevance_score, ranked_by)
+            for result, ranked_by in chosen
+        ]
+
+
+def _query(query_bundle: QueryBundle | None) -> QueryBundle:
+    if query_bundle is None:
+        raise InputError("reranking needs a query: pass query_bundle or query_str")
+    return query_bundle
+
+
+def _texts(nodes: Sequence[NodeWithScore]) -> list[str]:
+    return [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
+
+
+def _with_score(node: NodeWithScore, relevance_score: float, ranked_by: float) -> NodeWithScore:
+    name = "relevance_score"
+    copied = node.node.model_copy(
+        update={
+            "metadata": {**node.node.metadata, name: relevance_score},
+            "excluded_embed_metadata_keys": _with(node.node.excluded_embed_metadata_keys, name),
+            "excluded_llm_metadata_keys": _with(node.node.excluded_llm_metadata_keys, name),
+        }
+    )
+    return NodeWithScore(node=copied, score=ranked_by)
+
+
+def _with(keys: list[str], name: str) -> list[str]:
+    return keys if name in keys else [*keys, name]
