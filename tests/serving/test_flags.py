@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from qwen3_vllm.serving.flags import HALF_GPU, RERANKER_OVERRIDES, build_command
+from qwen3_vllm.serving.flags import RERANKER_OVERRIDES, build_command
 from qwen3_vllm.serving.machine import Gpu, Machine, VllmBuild
+from qwen3_vllm.serving.memory import HALF_GPU
 from qwen3_vllm.serving.options import Checkpoint, Command, ServeOptions
 
 VERSIONS = [

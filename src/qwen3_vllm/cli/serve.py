@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 
 from ..serving.checkpoint import resolve_model
 from ..serving.errors import LaunchError, ServerDied
-from ..serving.launch import default_log_path, make_server, prepare
+from ..serving.launch import default_log_path, make_server, prepare, share_gpu
 from ..serving.machine import Machine, VllmBuild, free_port, this_machine
 from ..serving.options import Role, ServeOptions
 from ..serving.replicas import replicate, router, why_no_router
@@ -171,6 +171,8 @@ def serve(
         front = None
         if replicas > 1:
             options, front = _replicate(options[0], replicas)
+        if what is What.BOTH and vllm_version is None:
+            options = share_gpu(options)
         if dry_run:
             _print_commands(options, vllm_version)
             return

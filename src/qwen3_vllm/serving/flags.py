@@ -14,6 +14,7 @@ from packaging.version import Version
 
 from .extra import ExtraArgs
 from .machine import Machine, VllmBuild
+from .memory import HALF_GPU, default_memory_share
 from .options import Checkpoint, Command, Role, ServeOptions
 
 OLDEST = Version("0.10.0")  # Qwen3 rerankers load since 0.9.2; older request formats are not tested here
@@ -30,7 +31,6 @@ RERANKER_OVERRIDES: dict[str, Any] = {
     "classifier_from_token": ["no", "yes"],
     "is_original_qwen3_reranker": True,
 }
-WHOLE_GPU, HALF_GPU = 0.9, 0.45
 CORES_FOR_TWO_API_SERVERS = 8
 
 
@@ -212,16 +212,3 @@ class _Builder:
         size = 4 if "32" in f"{self.options.dtype}{checkpoint.dtype}" else 2
         token = 2 * checkpoint.layers * checkpoint.key_value_heads * checkpoint.head_dim * size
         return max(1, math.ceil(1.5 * token * length / 2**30)) if token else 4
-
-
-def default_memory_share(checkpoint: Checkpoint, machine: Machine, tensor_parallel_size: int = 1) -> float:
-    """Half of a GPU when the weights leave room in it for activations and cache, else nearly all.
-
-    Pooling needs little cache beyond the running batch, so half costs no speed, and a second server
-    started later finds memory left.
-    """
-    if not machine.gpus or not checkpoint.weights_bytes:
-        return HALF_GPU
-    smallest = min(gpu.memory_bytes for gpu in machine.gpus)
-    needed = checkpoint.weights_bytes / tensor_parallel_size * 1.1 + 2.5 * 2**30
-    return HALF_GPU if needed <= HALF_GPU * smallest else WHOLE_GPU

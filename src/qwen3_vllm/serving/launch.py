@@ -15,6 +15,7 @@ from .extra import ExtraArgs
 from .flags import build_command
 from .guard import read_keys
 from .machine import Machine, VllmBuild, check_port, free_port, installed_vllm, this_machine
+from .memory import memory_shares
 from .options import Checkpoint, Command, ServeOptions
 from .server import OnProgress, Server, wait_until_ready
 from .weights import check_weights
@@ -87,6 +88,19 @@ def start_server(
         server.stop()
         raise
     return server
+
+
+def share_gpu(options: Sequence[ServeOptions]) -> list[ServeOptions]:
+    """Give each of several servers that start together its part of the GPU; a share asked for stays.
+
+    Raises:
+        LaunchError: They do not fit together, or a checkpoint cannot be read.
+    """
+    if any(each.gpu_memory_utilization is not None for each in options):
+        return list(options)
+    checkpoints = [read_checkpoint(each.model) for each in options]
+    shares = memory_shares(checkpoints, this_machine(), options[0].tensor_parallel_size)
+    return [replace(each, gpu_memory_utilization=share) for each, share in zip(options, shares, strict=True)]
 
 
 @contextmanager

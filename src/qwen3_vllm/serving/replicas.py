@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from .checks import is_loopback
-from .flags import WHOLE_GPU
 from .machine import check_port, free_port
+from .memory import WHOLE_GPU
 from .options import Command, ServeOptions
 from .server import Server
 
