@@ -293,6 +293,13 @@ class TestCommand:
         assert asked == []
 
 
+def test_a_folder_that_cannot_be_written_is_a_plain_error(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    arguments = ["download", "embedding", "--source", hub.name, "--dir", str(tmp_path / "file" / "models")]
+    result = CliRunner().invoke(app, arguments)
+    assert (result.exit_code, "download failed" in result.output) == (1, True)
+
+
 @pytest.mark.parametrize("source", ["modelscope", "huggingface"])
 def test_a_killed_download_is_no_model_and_goes_on_where_it_was(
     source: str, fake: Any, tmp_path: Path

@@ -72,7 +72,7 @@ def download_models(
             if done.unhashed:
                 _console.print(f"  by size only, the hub lists no hash: {', '.join(done.unhashed)}")
             _console.print(f"  next: qwen3-vllm serve {role} {done.folder}")
-    except DownloadError as error:
+    except (DownloadError, OSError) as error:
         _console.print("[red]download failed:[/red]", escape(str(error)))
         raise typer.Exit(EXIT_FAILED) from error
     except KeyboardInterrupt:

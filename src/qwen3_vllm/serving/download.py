@@ -137,13 +137,15 @@ def _check_is_ours(repo: str, target: Path, missing: list[HubFile]) -> None:
     replaced = [file.path for file in missing if (target / file.path).exists()]
     if not replaced:
         return
-    receipt = target / RECEIPT
-    if receipt.is_file() and json.loads(receipt.read_text(encoding="utf-8")).get("repo") == repo:
-        return
-    raise DownloadError(
-        f"{target} exists and differs from {repo} in {', '.join(replaced[:5])}, but this command did not "
-        "make it: it may be your own model. Move it away, or choose another --dir."
-    )
+    try:
+        receipt = json.loads((target / RECEIPT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        receipt = None
+    if not isinstance(receipt, dict) or receipt.get("repo") != repo:
+        raise DownloadError(
+            f"{target} exists and differs from {repo} in {', '.join(replaced[:5])}, but this command did not "
+            "make it: it may be your own model. Move it away, or choose another --dir."
+        )
 
 
 def _check_space(models_dir: Path, staging: Path, missing: list[HubFile]) -> None:
