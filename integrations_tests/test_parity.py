@@ -27,6 +27,8 @@ TEXTS = [
     "Mixed 中英文 text,\nwith a newline and an emoji 🌋.",
 ]
 QUERIES = ["法国首都是哪里？", "What is the capital of Germany?"]
+# Two documents that differ before the cut: 2,048 tokens are the models' context.
+LONG_TEXTS = ["巴黎是法国的首都。" * 500, "Berlin is the capital of Germany. " * 500]
 INSTRUCTIONS = [None, "Given a question in any language, find the passage of an encyclopedia that answers it"]
 
 EMBED_DOCUMENTS: dict[str, Callable[[str], Any]] = {
@@ -60,7 +62,7 @@ def test_documents_embed_as_in_transformers(
     assert cosines(vectors, embedding_reference.documents(TEXTS)).min() > 0.9999
 
 
-@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("query", QUERIES, ids=["zh", "en"])
 @pytest.mark.parametrize("embed", EMBED_QUERY.values(), ids=EMBED_QUERY)
 def test_queries_embed_as_in_transformers(
     embed: Callable[[str, str], Any],
@@ -71,6 +73,14 @@ def test_queries_embed_as_in_transformers(
     vector = np.array([embed(embedding_server.base_url, query)])
 
     assert cosines(vector, embedding_reference.queries([query])).min() > 0.9999
+
+
+def test_long_documents_embed_as_cut_by_transformers(
+    embedding_server: RunningServer, embedding_reference: ReferenceEmbedding
+) -> None:
+    vectors = EmbeddingClient(base_url=embedding_server.base_url).embed_documents(LONG_TEXTS)
+
+    assert cosines(vectors, embedding_reference.documents(LONG_TEXTS)).min() > 0.9999
 
 
 def test_a_query_without_its_instruction_embeds_differently(
@@ -149,7 +159,7 @@ def any_reranker_server(request: pytest.FixtureRequest) -> RunningServer:
 
 
 @pytest.mark.parametrize("instruction", INSTRUCTIONS, ids=["default", "own"])
-@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("query", QUERIES, ids=["zh", "en"])
 @pytest.mark.parametrize("through", [ThroughClient, ThroughLangChain, ThroughLlamaIndex])
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_scores_are_those_of_transformers(
@@ -165,6 +175,16 @@ def test_scores_are_those_of_transformers(
     scores = asyncio.run(way.ascores(query)) if is_async else way.scores(query)
 
     expected = reranker_reference.scores(query, TEXTS, instruction or INSTRUCTION)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=["zh", "en"])
+def test_long_documents_score_as_cut_by_the_reference(
+    query: str, any_reranker_server: RunningServer, reranker_reference: ReferenceReranker
+) -> None:
+    scores = RerankClient(base_url=any_reranker_server.base_url).score(query, LONG_TEXTS)
+
+    expected = reranker_reference.scores(query, LONG_TEXTS)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=TOLERANCE)
 
 
