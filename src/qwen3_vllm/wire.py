@@ -21,6 +21,7 @@ WireDtype = Literal["float32", "float16"]
 TokenIds = list[int]
 
 _NUMPY_DTYPE: dict[WireDtype, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+_LOOKS_LIKE_ERROR = re.compile(rb'\s*\{\s*"error"')
 _UNPRINTED = 400  # characters of a server's own words that an error repeats
 
 
@@ -61,8 +62,8 @@ class ServedModel:
 def models() -> Call[list[ServedModel]]:
     def decode(answer: Answer) -> list[ServedModel]:
         try:
-            return [ServedModel(str(m["id"]), m.get("max_model_len")) for m in _json(answer)["data"]]
-        except (KeyError, TypeError, AttributeError):
+            return [ServedModel(str(m["id"]), _count(m, "max_model_len")) for m in _json(answer)["data"]]
+        except (KeyError, TypeError):
             raise _unexpected(answer, 'a list of models, {"data": [{"id": …}]}') from None
 
     return Call("/v1/models", None, decode)
@@ -114,6 +115,7 @@ def embeddings(
     width: int | None = None,
     keep: int | None = None,
     server_truncates: bool = False,
+    out: NDArray[np.float32] | None = None,
 ) -> Call[NDArray[np.float32]]:
     """Embed `inputs`: one row each, in order, of length 1.
 
@@ -122,6 +124,7 @@ def embeddings(
         width: Numbers a vector of the answer must have; None while that is not known.
         keep: Cut vectors to their first numbers here.
         server_truncates: Let the server cut inputs to its context length.
+        out: Write the rows here, if they are right; None makes an array.
     """
     body: dict[str, Any] = {"model": model, "input": list(inputs), "encoding_format": encoding}
     if encoding == "bytes_only":
@@ -146,7 +149,7 @@ def embeddings(
         if not ((norms > 0) & np.isfinite(norms)).all():
             bad = int(np.flatnonzero(~((norms > 0) & np.isfinite(norms)))[0])
             raise _unexpected(answer, "finite vectors", f"NaN, infinity or only zeros in vector {bad}")
-        unit: NDArray[np.float32] = vectors / norms[:, None]
+        unit: NDArray[np.float32] = np.divide(vectors, norms[:, None], out=out)
         return unit
 
     return Call("/v1/embeddings", body, decode)
@@ -225,12 +228,14 @@ def _scores(answer: Answer, count: int, read: Callable[[Mapping[str, Any]], Any]
     try:
         values = np.asarray([read(item) for item in _items(answer, count)], dtype=np.float32)
     except (KeyError, TypeError, ValueError):
-        raise _unexpected(answer, "one score a text") from None
+        values = np.empty(0, np.float32)
+    if values.shape != (count,):
+        raise _unexpected(answer, "one score a text")
     # NaN fails the comparison too. Rounding on the server may pass 1 by a little.
     if not (np.greater_equal(values, -1e-5) & np.less_equal(values, 1 + 1e-5)).all():
         raise _unexpected(answer, "scores from 0 to 1", f"scores from {values.min()} to {values.max()}")
-    usage = _json(answer).get("usage") or {}
-    tokens = usage.get("prompt_tokens") or usage.get("total_tokens")
+    usage = _json(answer).get("usage")
+    tokens = _count(usage, "prompt_tokens") or _count(usage, "total_tokens")
     return Scores(values.clip(0, 1), tokens, answer.reused)
 
 
@@ -254,6 +259,12 @@ def _items(answer: Answer, count: int) -> list[Mapping[str, Any]]:
         seen.add(index)
         ordered[index] = item
     return ordered
+
+
+def _count(fields: Any, name: str) -> int | None:
+    """A number that is good to have; None where a server, or a proxy, has none."""
+    value = fields.get(name) if isinstance(fields, dict) else None
+    return value if isinstance(value, int) else None
 
 
 def _json(answer: Answer) -> Any:
@@ -282,7 +293,7 @@ def raise_for_error(answer: Answer) -> None:
     vLLM's errors come as {"error": {"message", "type", "code"}}, as {"error": "Unauthorized"}, flat in
     0.10.0, as {"detail": …}, or empty; 0.15.1 sends them with HTTP status 200.
     """
-    if answer.status < 400 and not answer.content.lstrip()[:9].startswith(b'{"error"'):
+    if answer.status < 400 and not _LOOKS_LIKE_ERROR.match(answer.content):
         return
     try:
         body = orjson.loads(answer.content)
