@@ -23,6 +23,8 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import aiohttp
 import orjson
+from aiohttp.helpers import get_env_proxy_for_url
+from yarl import URL
 
 from qwen3_vllm import errors
 from qwen3_vllm.settings import ServerSettings
@@ -74,6 +76,7 @@ class Transport:
         if self._secret:
             self._headers["Authorization"] = f"Bearer {self._secret}"
         self._headers.update(settings.default_headers or {})
+        self._proxy, self._proxy_auth = _proxy_for(self.root)
 
     def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end from sync code."""
@@ -159,6 +162,8 @@ class Transport:
                 headers=self._headers,
                 timeout=self._timeout,
                 allow_redirects=False,
+                proxy=self._proxy,
+                proxy_auth=self._proxy_auth,
                 trace_request_ctx=trace,
             ) as response:
                 content = await response.read()
@@ -186,6 +191,17 @@ class Transport:
             )
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(url, response.status, headers, content, trace.reused)
+
+
+def _proxy_for(root: str) -> tuple[URL | None, aiohttp.BasicAuth | None]:
+    """Look for HTTP_PROXY, HTTPS_PROXY and NO_PROXY once.
+
+    aiohttp's `trust_env` does so for each request, and reads ~/.netrc too, in two threads: 0.4 ms of CPU.
+    """
+    try:
+        return get_env_proxy_for_url(URL(root))
+    except LookupError:
+        return None, None
 
 
 @dataclass(slots=True)
@@ -257,7 +273,6 @@ class _BackgroundLoop:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=True,  # HTTP_PROXY, NO_PROXY, .netrc as other HTTP clients do
                 read_bufsize=_READ_BUFFER_BYTES,
                 trace_configs=[_noting_reuse()],
             )
