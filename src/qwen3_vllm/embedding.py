@@ -145,10 +145,16 @@ class EmbeddingClient(EmbeddingSettings):
                 width=server.width,
                 keep=self.dimensions,
                 server_truncates=batch[0] in left_to_server,
+                out=rows_of(batch),
             )
 
+        def rows_of(batch: list[int]) -> Vectors | None:
+            # A view, where there can be one: writing into it saves an array as large as the answer.
+            return vectors[batch[0] : batch[-1] + 1] if batch[-1] - batch[0] + 1 == len(batch) else None
+
         def store(batch: list[int], answer: Vectors) -> None:
-            vectors[batch] = answer
+            if rows_of(batch) is None:
+                vectors[batch] = answer
             advance(len(batch))
 
         # A request holds texts, or token ids, or texts that the server cuts.
