@@ -62,7 +62,8 @@ def _watch(servers: Sequence[Server], logs: Sequence[_Log]) -> None:
 def _signals_raise() -> Iterator[None]:
     """Turn the signals that end a program into one exception; later ones only wait for the stop.
 
-    Signals ignored from the start, as by nohup, stay ignored.
+    A SIGHUP ignored from the start stays so: that is what nohup is for. A SIGINT does not: shells ignore it
+    for whatever a script starts in the background, which still has to be stoppable.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -70,7 +71,11 @@ def _signals_raise() -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)
         raise _StopAsked
 
-    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    heard = [
+        number
+        for number in _SIGNALS
+        if number is signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
+    ]
     before = {number: signal.getsignal(number) for number in heard}
     try:
         for number in heard:

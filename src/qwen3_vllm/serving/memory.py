@@ -38,8 +38,9 @@ def memory_shares(
     needs = [_needed(checkpoint, tensor_parallel_size) for checkpoint in checkpoints]
     if sum(needs) > WHOLE_GPU * memory:
         raise LaunchError(
-            f"together the models need about {sum(needs) / _GIB:.0f} GiB, and the GPU has {memory / _GIB:.0f}: "
-            "take smaller or quantised ones, or start each on a GPU of its own (CUDA_VISIBLE_DEVICES)"
+            f"together the models need about {sum(needs) / _GIB:.0f} GiB, and the GPU has "
+            f"{memory / _GIB:.0f}: take smaller or quantised ones, or start each on a GPU of its own "
+            "(CUDA_VISIBLE_DEVICES)"
         )
     return [round(WHOLE_GPU * need / sum(needs), 2) for need in needs]
 

@@ -1,4 +1,4 @@
-"""See that a model folder's weights are whole, from file sizes and headers alone: milliseconds, not minutes."""
+"""See that a model folder's weights are whole, from file sizes and headers alone."""
 
 from __future__ import annotations
 
