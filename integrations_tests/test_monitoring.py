@@ -45,9 +45,13 @@ def send_some(server: RunningServer, *, marker: str = "") -> None:
 def test_the_server_exports_what_a_panel_asks_for(
     title: str, expression: str, used_server: RunningServer
 ) -> None:
-    text = requests.get(used_server.base_url + "/metrics", timeout=30).text
+    assert_exported(title, expression, used_server)
+
+
+def assert_exported(title: str, expression: str, server: RunningServer) -> None:
+    """Of a query `new or old`, all metrics of one side must be there."""
+    text = requests.get(server.base_url + "/metrics", timeout=30).text
     exported = {line.partition("{")[0].partition(" ")[0] for line in text.splitlines() if line[:1] != "#"}
-    # `new or old`: one side with all its metrics is enough.
     sides = [set(METRIC.findall(side)) for side in expression.split(" or ")]
     assert any(side <= exported for side in sides), f"{title}: {sides} not in /metrics"
 
