@@ -19,11 +19,17 @@ _FULL_CONTEXT_SINCE = Version("0.32.0")
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The model of a server. `context`: tokens an input may have, None if the server does not tell."""
+    """The model of a server.
+
+    Attributes:
+        context: Tokens an input may have; None if the server does not tell.
+        root: Its checkpoint; None if the server does not tell.
+    """
 
     model: str
     context: int | None
     version: Version | None
+    root: str | None = None
 
 
 class Known(Generic[T]):
@@ -78,7 +84,7 @@ def ask_served(model: str | None) -> Flow[Served]:
     context = served.max_model_len
     if context is not None and (release is None or release < _FULL_CONTEXT_SINCE):
         context -= 1
-    return Served(served.name, context, release)
+    return Served(served.name, context, release, served.root)
 
 
 def _questions() -> tuple[wire.Call[list[wire.ServedModel] | str], ...]:

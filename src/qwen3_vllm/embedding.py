@@ -20,6 +20,7 @@ from qwen3_vllm.batching import (
     token_bound,
     unsendable_texts,
 )
+from qwen3_vllm.caching import CacheRole, cache_namespace
 from qwen3_vllm.discovery import Known, ask_served
 from qwen3_vllm.settings import EmbeddingSettings
 from qwen3_vllm.transport import Flow, Transport, send
@@ -43,6 +44,7 @@ class EmbeddingServer:
         width: Numbers in a vector of an answer.
         encoding: The leanest one that the server has.
         cuts: Whether the server cuts vectors to `dimensions` itself.
+        root: The checkpoint behind `model`; None where the server does not tell.
     """
 
     model: str
@@ -50,6 +52,7 @@ class EmbeddingServer:
     width: int
     encoding: wire.Encoding
     cuts: bool
+    root: str | None
 
 
 class EmbeddingClient(EmbeddingSettings):
@@ -99,6 +102,28 @@ class EmbeddingClient(EmbeddingSettings):
         return await self._transport.arun(
             self._embed(texts, "document", prompts.embedding_document, show_progress)
         )
+
+    def cache_namespace(self, role: CacheRole) -> str:
+        """Name a place for cached vectors, so that no lookup gives a vector of another kind.
+
+        Different for queries and documents, models, checkpoints, dimensions and, for queries, instructions.
+        The server is asked, once, what it serves: it must run. A call's own `instruction` is not in it.
+
+        Args:
+            role: "query" or "document".
+
+        Returns:
+            Letters, digits, `_`, `.` and `-`, under 100: fit for files, tables, and key prefixes.
+        """
+        return self._transport.run(self._cache_namespace(role))
+
+    async def acache_namespace(self, role: CacheRole) -> str:
+        """Name a place for cached vectors; see `cache_namespace`."""
+        return await self._transport.arun(self._cache_namespace(role))
+
+    def _cache_namespace(self, role: CacheRole) -> Flow[str]:
+        server = yield from self._server.get(self._ask_server)
+        return cache_namespace(role, server.model, server.root, self)
 
     def _embed_queries(self, texts: Sequence[str], instruction: str | None) -> Flow[Vectors]:
         task = self.instruction if instruction is None else instruction
@@ -249,7 +274,7 @@ class EmbeddingClient(EmbeddingSettings):
                 f"dimensions={self.dimensions}, but vectors of {served.model!r} have {width} numbers"
             )
         cuts = cuts and width == self.dimensions  # a server may ignore the field
-        return EmbeddingServer(served.model, served.context, width, encoding, cuts)
+        return EmbeddingServer(served.model, served.context, width, encoding, cuts, served.root)
 
 
 def as_lists(vectors: Vectors) -> list[list[float]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from qwen3_vllm.caching import CacheRole
 from qwen3_vllm.embedding import EmbeddingClient, as_lists
 from qwen3_vllm.reranking import RerankClient, RerankResult, select
 from qwen3_vllm.settings import EmbeddingSettings, RerankSettings
@@ -71,6 +72,20 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, Embeddings):
     async def aembed_query(self, text: str) -> list[float]:
         """Embed a query; see `embed_query`."""
         return as_lists(await self.client.aembed_queries([text]))[0]
+
+    def cache_namespace(self, role: CacheRole) -> str:
+        """Name a place for cached vectors; asks the server, see `EmbeddingClient.cache_namespace`.
+
+        `CacheBackedEmbeddings` knows one namespace for queries and documents: give it two stores.
+
+            CacheBackedEmbeddings.from_bytes_store(
+                embeddings,
+                LocalFileStore(folder / embeddings.cache_namespace("document")),
+                query_embedding_cache=LocalFileStore(folder / embeddings.cache_namespace("query")),
+                key_encoder="sha256",
+            )
+        """
+        return self.client.cache_namespace(role)
 
 
 class Qwen3VLLMReranker(RerankSettings, BaseDocumentCompressor):

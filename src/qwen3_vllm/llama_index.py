@@ -6,18 +6,21 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
+from qwen3_vllm.caching import CacheRole
 from qwen3_vllm.embedding import EmbeddingClient, as_lists
 from qwen3_vllm.errors import InputError
 from qwen3_vllm.reranking import RerankClient, RerankResult, select
 from qwen3_vllm.settings import BATCH_SIZE, MAX_CONCURRENCY, EmbeddingSettings, RerankSettings
 
 try:
-    from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
+    from llama_index.core.base.embeddings.base import Embedding
     from llama_index.core.callbacks import CBEventType, EventPayload
     from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
     from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
     from llama_index_instrumentation import get_dispatcher
+
+    from qwen3_vllm._llama_index_cache import ApartCacheEmbedding
 except ImportError as error:
     raise ImportError(
         'qwen3_vllm.llama_index needs LlamaIndex: pip install "qwen3-vllm[llama-index]"'
@@ -38,7 +41,7 @@ def _one_name(options: Any) -> Any:
     return options
 
 
-class Qwen3VLLMEmbeddings(EmbeddingSettings, BaseEmbedding):
+class Qwen3VLLMEmbeddings(EmbeddingSettings, ApartCacheEmbedding):
     """Qwen3-Embedding served by vLLM, as a LlamaIndex embedding model.
 
     Queries get the instruction, texts do not.
@@ -51,6 +54,8 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, BaseEmbedding):
         num_workers: Handovers at once in async use; None for all. `max_concurrency` bounds the requests.
         instruction: Task sentence for queries.
         dimensions: Length of the vectors; None for the model's own.
+        embeddings_cache: Any key-value store of LlamaIndex. Vectors of queries and texts, and of different
+            models, instructions and dimensions, are kept apart in collections of it.
         All others: see `qwen3_vllm.settings.EmbeddingSettings`.
 
     Examples:
@@ -83,6 +88,14 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, BaseEmbedding):
         """The client underneath; its vectors are numpy arrays."""
         self._client = EmbeddingClient.of(self, self._client)
         return self._client
+
+    def cache_namespace(self, role: CacheRole) -> str:
+        """Name a place for cached vectors; asks the server, see `EmbeddingClient.cache_namespace`."""
+        return self.client.cache_namespace(role)
+
+    async def acache_namespace(self, role: CacheRole) -> str:
+        """Name a place for cached vectors; see `cache_namespace`."""
+        return await self.client.acache_namespace(role)
 
     def _get_query_embedding(self, query: str) -> Embedding:
         return as_lists(self.client.embed_queries([query]))[0]
