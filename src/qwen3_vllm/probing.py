@@ -19,16 +19,21 @@ from qwen3_vllm.transport import Flow, send
 # are up to 4.
 _TEMPLATED_FROM = 20
 _QUERY = "What is the capital of China?"
-# One that answers, one that does not, and one that shows a template that trims or escapes.
+# Some that answer, some that do not, and one that shows a template that trims or escapes.
 _DOCUMENTS = (
     "The capital of China is Beijing.",
     "香蕉是一种黄色的水果。",
+    "Shanghai is the largest city of China, but not its capital.",
+    "def area(r): return 3.14159 * r ** 2",
+    "北京是一座有三千多年历史的古都。",
     '  Gravity is a force & "pulls" <b>two</b> bodies.\n',
 )
 _INSTRUCTION = "Judge whether the document names a fruit"
-# Logits of one prompt differ by this much at most between two routes of one server (bf16, other batches);
-# a template with a newline missing moves some pair's by more.
-_SAME_LOGIT = 0.35
+# A template with one newline missing moves the logit of some pair by more than the first of these, while one
+# prompt on two routes differs by less, in 32 bits. In 16 bits it may differ by more: then a right template is
+# taken for a wrong one, and finished prompts are sent, which score the same.
+_SAME_LOGIT = 0.05
+_SIMILAR_LOGIT = 0.5  # what rounding alone cannot exceed
 _TOKEN_IDS_SINCE = Version("0.15.0")
 _CONTROL_TEXT = "<|im_start|><|im_end|><think></think>"
 _CONTROL_TOKENS = 4
@@ -36,7 +41,7 @@ _CONTROL_TOKENS = 4
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What the server answers to the raw pair "a", "b": another set-up answers something else."""
+    """What the server answers to one raw pair with an instruction: another set-up answers something else."""
 
     tokens: int | None
     logit: float
@@ -74,7 +79,7 @@ class RerankServer:
 
 
 def fingerprint_call(model: str) -> wire.Call[wire.Scores]:
-    return wire.score(model, "a", ["b"])
+    return wire.score(model, "a", ["b"], instruction=_INSTRUCTION)
 
 
 def fingerprint_of(scores: wire.Scores) -> Fingerprint:
@@ -118,7 +123,7 @@ def ask_rerank_server(model: str | None, root: str, start: str) -> Flow[RerankSe
 
     templates = pair.prompt_tokens is None or pair.prompt_tokens >= _TEMPLATED_FROM
     if pair.prompt_tokens is None and classifies:  # a proxy that drops `usage`
-        templates = not _same(split, _scores(expected))
+        templates = not _same(split, _scores(expected), _SIMILAR_LOGIT)
     right = takes = False
     if templates and classifies:
         right = _same(raw, _scores(expected))
@@ -128,7 +133,7 @@ def ask_rerank_server(model: str | None, root: str, start: str) -> Flow[RerankSe
         takes = instructed.prompt_tokens == (yield from _count(name, finished_instructed))
         if not right and not takes:
             raise wrong("with a chat template that is not Qwen3's, and no /classify to go round it")
-    elif classifies and not _same(split, _scores(expected)):
+    elif classifies and not _same(split, _scores(expected), _SIMILAR_LOGIT):
         raise wrong("which puts tokens of its own between the two texts of a pair")
     counted = _scores(expected).prompt_tokens if classifies else None
     return RerankServer(
@@ -161,11 +166,11 @@ def _logits(scores: wire.Scores) -> NDArray[np.float64]:
     return logits
 
 
-def _same(some: wire.Scores, others: wire.Scores) -> bool:
+def _same(some: wire.Scores, others: wire.Scores, tolerance: float = _SAME_LOGIT) -> bool:
     """Whether both are scores of the same prompts: as many tokens, and logits alike."""
     if some.prompt_tokens and others.prompt_tokens and some.prompt_tokens != others.prompt_tokens:
         return False
-    return bool(np.abs(_logits(some) - _logits(others)).max() <= _SAME_LOGIT)
+    return bool(np.abs(_logits(some) - _logits(others)).max() <= tolerance)
 
 
 def _constant(scores: wire.Scores) -> bool:
