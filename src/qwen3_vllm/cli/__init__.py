@@ -2,7 +2,7 @@
 
 import typer
 
-from . import download, serve
+from . import check, download, embed, serve
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
@@ -14,3 +14,5 @@ def main() -> None:
 
 serve.register(app)
 download.register(app)
+embed.register(app)
+check.register(app)

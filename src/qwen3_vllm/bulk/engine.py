@@ -1,0 +1,138 @@
+"""The work between inputs and output folder: embed parts chunk by chunk, keep each chunk, join them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from qwen3_vllm.bulk.folder import Failure, Folder
+from qwen3_vllm.bulk.manifest import PROBE, check_probe
+from qwen3_vllm.bulk.parts import Fields, Part
+from qwen3_vllm.bulk.pipeline import chunked, embed_apart, pipelined
+from qwen3_vllm.bulk.rows import Reader, Row
+from qwen3_vllm.bulk.sources import Source
+from qwen3_vllm.embedding import EmbeddingClient, Vectors
+from qwen3_vllm.errors import InvalidAnswerError, Qwen3VLLMError, WrongServerError
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an engine needs, here or on another host. Pickled, it carries no key."""
+
+    client: EmbeddingClient
+    sources: Sequence[Source]
+    fields: Fields
+    folder: Path
+    model: str
+    probe: Vectors
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.probe)
+
+
+class Step(NamedTuple):
+    """What was done: `rows` passed over, of which `kept` documents came from an earlier run."""
+
+    rows: int = 0
+    embedded: int = 0
+    kept: int = 0
+    failed: int = 0
+    characters: int = 0
+
+
+class _Chunk(NamedTuple):
+    part: Part
+    number: int
+    rows: list[Row | None]
+    is_last: bool
+
+
+class _Result(NamedTuple):
+    ids: list[str]
+    vectors: Vectors
+    failures: list[Failure]
+
+
+def embed_parts(job: Job, parts: Sequence[Part]) -> Iterator[Step]:
+    """Embed parts that are not done, and publish each; yields when a chunk is safe on the disk.
+
+    Raises:
+        WrongServerError: The server's model is not the one that the output was begun with.
+        Qwen3VLLMError: The server failed. Every chunk yielded stays.
+    """
+    folder = Folder(job.folder)
+
+    async def work(chunk: _Chunk) -> tuple[_Chunk, _Result | None]:
+        result = None
+        if not folder.has_chunk(chunk.part, chunk.number):
+            result = await _embed(job, chunk)
+        if chunk.is_last:
+            await _check_model(job)
+        return chunk, result
+
+    try:
+        for chunk, result in pipelined(_chunks(job, parts), work):
+            if result is None:
+                step = Step(len(chunk.rows), 0, *folder.count_chunk(chunk.part, chunk.number))
+            else:
+                folder.write_chunk(chunk.part, chunk.number, *result)
+                step = _step(chunk, result)
+            if chunk.is_last:
+                folder.publish(chunk.part, chunk.number + 1, model=job.model, dimensions=job.dimensions)
+            yield step
+    except WrongServerError:
+        for part in parts:
+            folder.discard_chunks(part)  # some may be the other model's
+        raise
+
+
+def _chunks(job: Job, parts: Sequence[Part]) -> Iterator[_Chunk]:
+    readers: dict[int, Reader] = {}
+    for part in parts:
+        if part.source not in readers:  # parts come source by source
+            readers = {part.source: Reader(job.sources[part.source], job.fields)}
+        left = part.last - part.first + 1
+        for number, rows in enumerate(chunked(readers[part.source].rows(part), _characters)):
+            left -= len(rows)
+            yield _Chunk(part, number, rows, is_last=left == 0)
+
+
+async def _embed(job: Job, chunk: _Chunk) -> _Result:
+    documents = [row for row in chunk.rows if row is not None and row.problem is None]
+    vectors, errors = await embed_apart(job.client, [row.text for row in documents])
+    if any(isinstance(error, InvalidAnswerError) for error in errors.values()):
+        await _check_model(job)
+    if len(vectors) == 0:
+        vectors = np.empty((0, job.dimensions), np.float32)
+    reasons = {row.number: row.problem for row in chunk.rows if row is not None and row.problem is not None}
+    reasons |= {documents[index].number: _reason(error) for index, error in errors.items()}
+    name = job.sources[chunk.part.source].name
+    failures = [
+        Failure(name, row.number, row.id, reasons[row.number])
+        for row in chunk.rows
+        if row is not None and row.number in reasons
+    ]
+    ids = [row.id for index, row in enumerate(documents) if index not in errors]
+    return _Result(ids, vectors, failures)
+
+
+async def _check_model(job: Job) -> None:
+    vectors = await job.client.aembed_documents([PROBE])
+    check_probe(job.probe, vectors[0], job.client.base_url)
+
+
+def _reason(error: Qwen3VLLMError) -> str:
+    # The cause lacks "document 17", which counts from the start of a chunk.
+    return str(error.__cause__ or error)
+
+
+def _step(chunk: _Chunk, result: _Result) -> Step:
+    characters = sum(map(_characters, chunk.rows))
+    return Step(len(chunk.rows), len(result.ids), 0, len(result.failures), characters)
+
+
+def _characters(row: Row | None) -> int:
+    return len(row.text) if row is not None and isinstance(row.text, str) else 0

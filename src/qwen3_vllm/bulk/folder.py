@@ -1,0 +1,231 @@
+"""The output on disk. Whatever moment a run is killed at, every file that is there is whole.
+
+part-00000-000000000001.parquet   rows of input 0 from row 1 on; appears when it is complete
+errors.jsonl                      the rows that could not be embedded, if there are any
+_manifest.json                    what the output was made from, with which options
+_progress/                        chunks of parts that are not complete yet
+_lock                             held while a run writes
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from qwen3_vllm.bulk.parts import Part
+from qwen3_vllm.embedding import Vectors
+from qwen3_vllm.errors import ConfigurationError
+
+_FAILURES = b"qwen3_vllm.failures"
+_ROW_GROUP_ROWS = 4096
+STDIN_COPY = "_stdin"
+
+
+class Failure(NamedTuple):
+    """A row that could not be embedded."""
+
+    input: str
+    row: int
+    id: str
+    reason: str
+
+
+class Folder:
+    """Writes and reads one output folder; `locked` guards it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.progress = path / "_progress"
+
+    def is_done(self, part: Part) -> bool:
+        return self._part_path(part).exists()
+
+    def has_chunk(self, part: Part, number: int) -> bool:
+        return self._chunk_path(part, number).exists()
+
+    def write_chunk(
+        self, part: Part, number: int, ids: Sequence[str], vectors: Vectors, failures: Sequence[Failure]
+    ) -> None:
+        """Keep chunk `number` of a part, with its failures."""
+        schema = _chunk_schema(vectors.shape[1]).with_metadata({_FAILURES: _dump(failures)})
+        table = pa.Table.from_arrays([pa.array(ids, pa.string()), _as_lists(vectors)], schema=schema)
+        with (
+            _appearing(self._chunk_path(part, number), self.progress) as path,
+            pa.ipc.new_file(str(path), schema) as writer,
+        ):
+            writer.write_table(table)
+
+    def publish(self, part: Part, chunks: int, *, model: str, dimensions: int) -> None:
+        """Join the chunks of a part into its file, and drop them."""
+        paths = [self._chunk_path(part, number) for number in range(chunks)]
+        failures = [failure for path in paths for failure in _failures(_open_chunk(path).schema)]
+        schema = _part_schema(dimensions).with_metadata({_FAILURES: _dump(failures)})
+        with (
+            _appearing(self._part_path(part), self.progress) as path,
+            pq.ParquetWriter(path, schema, use_dictionary=["model"], compression=_COMPRESSION) as writer,
+        ):
+            for table in _gathered(paths):
+                writer.write_table(_with_constants(table, schema, model, dimensions))
+        for chunk in paths:
+            chunk.unlink()
+
+    def discard_chunks(self, part: Part) -> None:
+        for path in self.progress.glob(f"{part.name}-*"):
+            path.unlink()
+
+    def discard_leftovers(self, parts: Sequence[Part]) -> None:
+        """Remove what a killed run left half written, or no longer needs."""
+        done = {part.name for part in parts if self.is_done(part)}
+        for path in self.progress.iterdir():
+            if path.suffix != ".arrow" or path.stem.rpartition("-")[0] in done:
+                path.unlink()
+
+    def count_chunk(self, part: Part, number: int) -> tuple[int, int]:
+        """Documents embedded, and rows that failed, in a chunk."""
+        chunk = _open_chunk(self._chunk_path(part, number))
+        rows = sum(chunk.get_batch(index).num_rows for index in range(chunk.num_record_batches))
+        return rows, len(_failures(chunk.schema))
+
+    def count(self, part: Part) -> tuple[int, int]:
+        """Documents embedded, and rows that failed, in a part that is done."""
+        metadata = pq.read_metadata(self._part_path(part))
+        return metadata.num_rows, len(_failures(metadata.schema.to_arrow_schema()))
+
+    def write_errors(self, parts: Sequence[Part]) -> None:
+        """Write errors.jsonl anew, in the order of the inputs, from what parts and chunks know."""
+        target = self.path / "errors.jsonl"
+        found = False
+        with _appearing(target, self.progress) as path, path.open("wb") as file:
+            for failure in self._all_failures(parts):
+                found = True
+                file.write(orjson.dumps(failure._asdict(), option=orjson.OPT_APPEND_NEWLINE))
+        if not found:
+            target.unlink()
+
+    def _all_failures(self, parts: Sequence[Part]) -> Iterator[Failure]:
+        for part in parts:
+            if self.is_done(part):
+                yield from _failures(pq.read_schema(self._part_path(part)))
+            else:
+                for path in sorted(self.progress.glob(f"{part.name}-*.arrow")):
+                    yield from _failures(_open_chunk(path).schema)
+
+    def write_manifest(self, manifest: bytes) -> None:
+        with _appearing(self.path / "_manifest.json", self.progress) as path:
+            path.write_bytes(manifest)
+
+    def read_manifest(self) -> bytes | None:
+        path = self.path / "_manifest.json"
+        return path.read_bytes() if path.exists() else None
+
+    def _part_path(self, part: Part) -> Path:
+        return self.path / f"part-{part.name}.parquet"
+
+    def _chunk_path(self, part: Part, number: int) -> Path:
+        return self.progress / f"{part.name}-{number:05d}.arrow"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[Folder]:
+    """Make or open an output folder for one run at a time; the lock goes with the process.
+
+    Raises:
+        ConfigurationError: Another run writes there, or the folder holds something else.
+    """
+    folder = Folder(path)
+    try:
+        if path.is_dir() and not (path / "_manifest.json").exists():
+            strangers = sorted(
+                each.name for each in path.iterdir() if each.name not in (STDIN_COPY, "_lock", "_progress")
+            )
+            if strangers:
+                raise ConfigurationError(
+                    f"{path} holds {strangers[0]!r} and no output of this command: give a new folder"
+                )
+        folder.progress.mkdir(parents=True, exist_ok=True)
+        lock = (path / "_lock").open("ab")
+    except OSError as error:
+        raise ConfigurationError(f"cannot write to {path}: {error.strerror}") from error
+    with lock:
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigurationError(f"another run is writing to {path}") from None
+        yield folder
+
+
+_COMPRESSION = {"id": "zstd", "embedding.list.element": "none", "model": "zstd", "instruction": "zstd"}
+
+
+def _chunk_schema(dimensions: int) -> pa.Schema:
+    return pa.schema([("id", pa.string()), ("embedding", pa.list_(pa.float32(), dimensions))])
+
+
+def _part_schema(dimensions: int) -> pa.Schema:
+    constants = [("model", pa.string()), ("instruction", pa.string()), ("dimensions", pa.int32())]
+    return pa.schema([*_chunk_schema(dimensions), *(pa.field(name, kind) for name, kind in constants)])
+
+
+def _as_lists(vectors: Vectors) -> pa.Array:
+    flat = np.ascontiguousarray(vectors).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), vectors.shape[1])
+
+
+def _with_constants(table: pa.Table, schema: pa.Schema, model: str, dimensions: int) -> pa.Table:
+    rows = table.num_rows
+    constants = [
+        pa.repeat(pa.scalar(model, pa.string()), rows),
+        pa.nulls(rows, pa.string()),  # documents are embedded without an instruction
+        pa.repeat(pa.scalar(dimensions, pa.int32()), rows),
+    ]
+    return pa.Table.from_arrays([*table.columns, *constants], schema=schema)
+
+
+def _gathered(paths: Sequence[Path]) -> Iterator[pa.Table]:
+    """Chunks joined to tables of about _ROW_GROUP_ROWS."""
+    tables: list[pa.Table] = []
+    for path in paths:
+        tables.append(_open_chunk(path).read_all().replace_schema_metadata(None))
+        if sum(table.num_rows for table in tables) >= _ROW_GROUP_ROWS:
+            yield pa.concat_tables(tables)
+            tables = []
+    if tables:
+        yield pa.concat_tables(tables)
+
+
+def _open_chunk(path: Path) -> Any:
+    return pa.ipc.open_file(pa.memory_map(str(path)))
+
+
+def _dump(failures: Sequence[Failure]) -> bytes:
+    return orjson.dumps([tuple(failure) for failure in failures])
+
+
+def _failures(schema: Any) -> list[Failure]:
+    return [Failure(*fields) for fields in orjson.loads((schema.metadata or {}).get(_FAILURES, b"[]"))]
+
+
+@contextmanager
+def _appearing(target: Path, scratch: Path) -> Iterator[Path]:
+    """Yield a path to write to; the file then appears at `target`, whole and on the disk, or not at all."""
+    path = scratch / f"{target.name}.{os.getpid()}.tmp"
+    yield path
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    path.replace(target)
+    if sys.platform != "win32":
+        directory = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

@@ -1,0 +1,99 @@
+"""What an output was made from and how: equal for every run that writes to it. Pure."""
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from qwen3_vllm.embedding import Vectors
+from qwen3_vllm.errors import ConfigurationError, WrongServerError
+
+# Embedded at the start and before each part appears: a name says little about which model answers to it.
+PROBE = "The quick brown fox jumps over the lazy dog. 敏捷的棕色狐狸跳过懒狗。"
+# Half precision and the batches a text falls into cost less than 0.01; another model is far below.
+_SAME_MODEL = 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An input as it was. `sha256` is of its content, unpacked."""
+
+    name: str
+    format: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """`options` hold whatever changes what is written; `probe` is the vector of PROBE."""
+
+    options: Mapping[str, Any]
+    inputs: Sequence[Input]
+    probe: Vectors
+
+    def to_json(self) -> bytes:
+        # Vectors in the output have length 1; documents carry no instruction.
+        content = {
+            "format": 1,
+            "normalized": True,
+            "instruction": None,
+            "options": dict(self.options),
+            "inputs": [asdict(each) for each in self.inputs],
+            "probe": {"text": PROBE, "float32": b64encode(self.probe.astype("<f4").tobytes()).decode()},
+        }
+        return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Manifest":
+        """Read a manifest.
+
+        Raises:
+            ConfigurationError: It is damaged, or of another version of this package.
+        """
+        try:
+            content = orjson.loads(data)
+            probe = np.frombuffer(b64decode(content["probe"]["float32"]), "<f4")
+            return cls(content["options"], [Input(**each) for each in content["inputs"]], probe)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(f"_manifest.json is damaged, or newer than this: {error!r}") from error
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise ConfigurationError where an option given now differs from what it was."""
+        different = [name for name, value in options.items() if self.options.get(name) != value]
+        if different:
+            before = ", ".join(f"{name}={self.options.get(name)!r}" for name in different)
+            now = ", ".join(f"{name}={options[name]!r}" for name in different)
+            raise ConfigurationError(
+                f"the output was begun with {before}, and this run has {now}: one output holds vectors of "
+                "one kind. Give a new folder, or the options it was begun with"
+            )
+
+    def check_inputs(self, inputs: Sequence[Input]) -> None:
+        """Raise ConfigurationError where inputs are not what they were."""
+        before = {each.name: each for each in self.inputs}
+        now = {each.name: each for each in inputs}
+        changes = [
+            *(f"{name!r} is new" for name in now if name not in before),
+            *(f"{name!r} is missing" for name in before if name not in now),
+            *(f"{name!r} has changed" for name in now if name in before and now[name] != before[name]),
+        ]
+        if not changes and list(before) != list(now):
+            changes = ["they come in another order"]
+        if changes:
+            raise ConfigurationError(
+                f"the inputs are not those that the output was begun with: {'; '.join(changes)}. "
+                "Give a new folder, or the inputs as they were"
+            )
+
+
+def check_probe(before: Vectors, now: Vectors, server: str) -> None:
+    """Raise WrongServerError unless two vectors of PROBE come from one model."""
+    if now.shape != before.shape or float(now @ before) < _SAME_MODEL:
+        raise WrongServerError(
+            f"{server} gives other vectors than it gave when the output was begun: it is another model, "
+            "whatever its name. Serve the first one again, or give a new folder"
+        )

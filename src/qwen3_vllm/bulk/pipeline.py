@@ -1,0 +1,145 @@
+"""Documents to vectors, in order, a few calls ahead of the consumer so that the server never waits for it."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from qwen3_vllm.embedding import EmbeddingClient, Vectors
+from qwen3_vllm.errors import InputError, InvalidAnswerError, Qwen3VLLMError
+
+Id = TypeVar("Id")
+T = TypeVar("T")
+R = TypeVar("R")
+
+# One chunk is what the client's defaults have in flight at once: 16 requests of 32. While one is answered
+# the next waits at the server. More only raises latency, and what a kill loses.
+CHUNK_DOCUMENTS = 512
+CHUNK_CHARACTERS = 4_000_000
+AHEAD = 2
+
+
+def embed_stream(
+    documents: Iterable[tuple[Id, str]],
+    client: EmbeddingClient,
+    *,
+    on_failure: Callable[[Id, Qwen3VLLMError], None] | None = None,
+) -> Iterator[tuple[list[Id], Vectors]]:
+    """Embed documents as they come, in order, in memory that does not grow with their number.
+
+    Args:
+        documents: Pairs of an id of any type and a text; read only a little ahead of what is yielded.
+        client: At most two of its calls run at once.
+        on_failure: Called with the id and the error of a document that cannot be embedded, which is then
+            left out. None: the error is raised.
+
+    Yields:
+        Ids, and their vectors: float32, shape (len(ids), dimensions), rows of length 1. At most
+        `CHUNK_DOCUMENTS` at a time.
+
+    Raises:
+        Qwen3VLLMError: The server failed. What was yielded before is all there is up to some document.
+    """
+
+    async def embed(chunk: list[tuple[Id, str]]) -> tuple[list[Id], Vectors]:
+        texts = [text for _, text in chunk]
+        if on_failure is None:
+            return [id for id, _ in chunk], await client.aembed_documents(texts)
+        vectors, failures = await embed_apart(client, texts)
+        for index, error in failures.items():
+            on_failure(chunk[index][0], error)
+        return [id for index, (id, _) in enumerate(chunk) if index not in failures], vectors
+
+    chunks = chunked(documents, lambda document: _length(document[1]))
+    for ids, vectors in pipelined(chunks, embed):
+        if ids:
+            yield ids, vectors
+
+
+async def embed_apart(
+    client: EmbeddingClient, texts: Sequence[object]
+) -> tuple[Vectors, dict[int, Qwen3VLLMError]]:
+    """Embed the texts that can be embedded.
+
+    Returns:
+        The vectors of those, in order, and by index why the others could not be.
+
+    Raises:
+        Qwen3VLLMError: The server failed, so that nothing can be said about single texts.
+    """
+    try:
+        return await client.aembed_documents(texts), {}  # type: ignore[arg-type]  # it checks each
+    except Qwen3VLLMError as error:
+        failures = dict(error.errors)
+        answered = error.partial is not None and not np.isnan(error.partial[:, 0]).all()
+        # Nonsense for a few texts is about them: each was asked for alone. For all, it is the server's.
+        of_texts = (InputError, InvalidAnswerError) if answered else (InputError,)
+        if not failures or not all(isinstance(each, of_texts) for each in failures.values()):
+            raise
+        if error.partial is None:
+            return np.empty((0, client.dimensions or 0), np.float32), failures
+        kept = [index for index in range(len(texts)) if index not in failures]
+        return error.partial[kept], failures
+
+
+def chunked(items: Iterable[T], characters: Callable[[T], int]) -> Iterator[list[T]]:
+    """Group items, in order, by CHUNK_DOCUMENTS and CHUNK_CHARACTERS; the same items give the same groups."""
+    chunk: list[T] = []
+    size = 0
+    for item in items:
+        length = characters(item)
+        if chunk and (len(chunk) == CHUNK_DOCUMENTS or size + length > CHUNK_CHARACTERS):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(item)
+        size += length
+    if chunk:
+        yield chunk
+
+
+def pipelined(
+    items: Iterable[T], work: Callable[[T], Coroutine[Any, Any, R]], ahead: int = AHEAD
+) -> Iterator[R]:
+    """Yield the result of `work` for each item, in order, with up to `ahead` of them running.
+
+    Items are read by the caller's thread, one when a result is taken. An error, or closing the iterator,
+    cancels what runs.
+    """
+    running: deque[Any] = deque()
+    with _event_loop() as loop:
+        for item in items:
+            running.append(asyncio.run_coroutine_threadsafe(work(item), loop))
+            if len(running) == ahead:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+@contextmanager
+def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread: the caller may be sync, or run in a loop of its own, as notebooks do."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="qwen3-vllm-bulk", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+def _length(text: object) -> int:
+    return len(text) if isinstance(text, str) else 0

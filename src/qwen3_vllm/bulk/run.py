@@ -1,0 +1,234 @@
+"""`embed_files`: from a call to a finished folder, whatever happened before."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from qwen3_vllm import wire
+from qwen3_vllm.bulk.engine import Job, Step, embed_parts
+from qwen3_vllm.bulk.folder import STDIN_COPY, Folder, locked
+from qwen3_vllm.bulk.manifest import PROBE, Input, Manifest, check_probe
+from qwen3_vllm.bulk.parts import Fields, Part, Scan, scan
+from qwen3_vllm.bulk.pipeline import CHUNK_DOCUMENTS
+from qwen3_vllm.bulk.rows import Reader
+from qwen3_vllm.bulk.sources import Format, Source, find_sources, spool_stdin
+from qwen3_vllm.discovery import ask_served
+from qwen3_vllm.embedding import EmbeddingClient
+from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
+from qwen3_vllm.transport import Transport, send_one
+
+# 64 MiB of vectors of 1024 numbers.
+PART_ROWS = 32 * CHUNK_DOCUMENTS
+_SAMPLE_CHARACTERS = 20_000
+
+Engine = Literal["local", "ray"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        rows: Rows passed over, of `total_rows`; both count blank lines.
+        embedded: Documents embedded by this run.
+        kept: Documents that an earlier run embedded.
+        failed: Rows that could not be embedded, by this run or earlier ones.
+        characters: Of the documents embedded by this run.
+        tokens_per_character: Measured on a few documents of this input; None: the server counts no tokens.
+        seconds: Since the first request of this run.
+    """
+
+    total_rows: int
+    rows: int = 0
+    embedded: int = 0
+    kept: int = 0
+    failed: int = 0
+    characters: int = 0
+    tokens_per_character: float | None = None
+    seconds: float = 0.0
+
+
+Summary = Progress
+
+
+def embed_files(
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    client: EmbeddingClient | None = None,
+    text_field: str = "text",
+    id_field: str | None = None,
+    format: Format | None = None,
+    part_rows: int = PART_ROWS,
+    engine: Engine = "local",
+    workers: tuple[int, int] = (1, 4),
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Embed the documents of files into a folder of Parquet files, from where an earlier run ended.
+
+    Args:
+        inputs: Files, globs, or `-` for standard input; see docs/bulk.md for formats and the output.
+        id_field: Column of ids. None: "id" where there is one. Documents without get `input:row`.
+        format: Of all inputs. None: by their endings.
+        part_rows: Input rows a Parquet file covers.
+        engine: "ray" spreads parts over a Ray cluster, which must reach inputs, output and server.
+        workers: With "ray", the fewest and the most actors.
+        on_progress: Called at the start and whenever more is safe on the disk.
+
+    Returns:
+        The run's last progress. Rows in `failed` are in errors.jsonl.
+
+    Raises:
+        ConfigurationError: Inputs that are not there, an output of other inputs or options, or in use.
+        Qwen3VLLMError: The server failed. What is done stays; the same call goes on from there.
+    """
+    if part_rows < 1:
+        raise ConfigurationError(f"part_rows={part_rows}: a part has at least one row")
+    client = client or EmbeddingClient()
+    fields = Fields(text_field, id_field)
+    sources = find_sources(inputs, format)
+    with locked(Path(out).absolute()) as folder:
+        spooled = folder.path / STDIN_COPY
+        sources = spool_stdin(sources, sys.stdin.buffer, spooled)
+        scans = [scan(index, source, part_rows, fields) for index, source in enumerate(sources)]
+        parts = [part for each in scans for part in each.parts]
+        options = {
+            "truncate": client.truncate,
+            "wire_dtype": client.wire_dtype,
+            "text_field": text_field,
+            "id_field": id_field,
+            "part_rows": part_rows,
+        }
+        manifest = _read_manifest(folder, client, options, _as_inputs(sources, scans))
+        folder.discard_leftovers(parts)
+        tally = _Tally(_done_before(folder, parts), on_progress)
+        todo = [part for part in parts if not folder.is_done(part)]
+        try:
+            if todo:
+                job = _begin(client, sources, fields, folder, manifest, options, _as_inputs(sources, scans))
+                tally.start(_tokens_per_character(job, todo[0]))
+                steps = embed_parts(job, todo) if engine == "local" else _on_ray(job, todo, workers)
+                for step in steps:
+                    tally.add(step)
+        except Qwen3VLLMError as error:
+            if not isinstance(error, ConfigurationError):
+                error.add_note(f"What is done is kept in {out}: run the same again to go on from there.")
+            raise
+        finally:
+            folder.write_errors(parts)
+        spooled.unlink(missing_ok=True)
+        return tally.progress
+
+
+class _Tally:
+    """Adds up steps, and tells about it."""
+
+    def __init__(self, done_before: Progress, on_progress: Callable[[Progress], None] | None) -> None:
+        self.progress = done_before
+        self._on_progress = on_progress
+        self._started = time.monotonic()
+
+    def start(self, tokens_per_character: float | None) -> None:
+        self._started = time.monotonic()
+        self._tell(replace(self.progress, tokens_per_character=tokens_per_character))
+
+    def add(self, step: Step) -> None:
+        before = self.progress
+        self._tell(
+            replace(
+                before,
+                rows=before.rows + step.rows,
+                embedded=before.embedded + step.embedded,
+                kept=before.kept + step.kept,
+                failed=before.failed + step.failed,
+                characters=before.characters + step.characters,
+                seconds=time.monotonic() - self._started,
+            )
+        )
+
+    def _tell(self, progress: Progress) -> None:
+        self.progress = progress
+        if self._on_progress is not None:
+            self._on_progress(progress)
+
+
+def _as_inputs(sources: Sequence[Source], scans: Sequence[Scan]) -> list[Input]:
+    return [
+        Input(source.name, source.format, each.rows, each.sha256)
+        for source, each in zip(sources, scans, strict=True)
+    ]
+
+
+def _read_manifest(
+    folder: Folder, client: EmbeddingClient, options: Mapping[str, Any], inputs: Sequence[Input]
+) -> Manifest | None:
+    """Read the manifest of an earlier run, if there was one, and check all that needs no server."""
+    data = folder.read_manifest()
+    if data is None:
+        return None
+    manifest = Manifest.from_json(data)
+    asked = {"model": client.model, "dimensions": client.dimensions}
+    manifest.check_options({**options, **{name: value for name, value in asked.items() if value is not None}})
+    manifest.check_inputs(inputs)
+    return manifest
+
+
+def _done_before(folder: Folder, parts: Sequence[Part]) -> Progress:
+    rows = kept = failed = 0
+    for part in parts:
+        if folder.is_done(part):
+            part_kept, part_failed = folder.count(part)
+            rows += part.last - part.first + 1
+            kept += part_kept
+            failed += part_failed
+    return Progress(sum(part.last - part.first + 1 for part in parts), rows, 0, kept, failed)
+
+
+def _begin(
+    client: EmbeddingClient,
+    sources: Sequence[Source],
+    fields: Fields,
+    folder: Folder,
+    manifest: Manifest | None,
+    options: Mapping[str, Any],
+    inputs: Sequence[Input],
+) -> Job:
+    """Meet the server, and make sure that the output gets vectors of one model only."""
+    served = Transport(client, start_command="qwen3-vllm serve embedding").run(ask_served(client.model))
+    # From now on no other model of that server will do.
+    client = EmbeddingClient(**{**dict(client), "model": served.model})
+    (probe,) = client.embed_documents([PROBE])
+    if manifest is None:
+        options = {"model": served.model, "dimensions": len(probe), **options}
+        folder.write_manifest(Manifest(options, inputs, probe).to_json())
+    else:
+        manifest.check_options({"model": served.model, "dimensions": len(probe)})
+        check_probe(manifest.probe, probe, client.base_url)
+    return Job(client, sources, fields, folder.path, served.model, probe)
+
+
+def _tokens_per_character(job: Job, part: Part) -> float | None:
+    """Tokens a character, counted by the server on the first documents of a part."""
+    sample = ""
+    for row in Reader(job.sources[part.source], job.fields).rows(part):
+        if row is not None and isinstance(row.text, str):
+            sample += row.text + "\n"
+        if len(sample) > _SAMPLE_CHARACTERS:
+            break
+    if not sample:
+        return None
+    flow = send_one(wire.tokenize(job.model, sample[:_SAMPLE_CHARACTERS]))
+    try:
+        tokens = Transport(job.client, start_command="").run(flow)
+    except Qwen3VLLMError:
+        return None  # a proxy, or a server, without /tokenize: then there are no tokens to show
+    return len(tokens) / min(len(sample), _SAMPLE_CHARACTERS)
+
+
+def _on_ray(job: Job, parts: Sequence[Part], workers: tuple[int, int]) -> Iterator[Step]:
+    from qwen3_vllm.bulk.ray_engine import embed_parts_on_ray  # Ray takes seconds to import
+
+    return embed_parts_on_ray(job, parts, workers)

@@ -1,0 +1,228 @@
+"""`qwen3-vllm embed`: files in, Parquet out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import orjson
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..embedding import EmbeddingClient
+from ..errors import ConfigurationError, Qwen3VLLMError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from ..bulk import Progress as Done
+
+EXIT_INCOMPLETE, EXIT_REFUSED = 1, 2
+_console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class InputFormat(StrEnum):
+    """What inputs hold."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    TSV = "tsv"
+    TEXT = "text"
+    PARAGRAPHS = "paragraphs"
+    PARQUET = "parquet"
+
+
+class EngineName(StrEnum):
+    """Where the work is done."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("embed")(embed)
+
+
+def embed(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Files, quoted globs, or `-` for standard input."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of Parquet files, new or to go on with.")],
+    base_url: Annotated[
+        str | None, typer.Option(help="Server.", show_default="QWEN3_EMBEDDING_URL, or http://localhost:8000")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name at the server.", show_default="the first it lists")
+    ] = None,
+    id_field: Annotated[
+        str | None,
+        typer.Option(help="Column of ids. Documents without one get `input:row`.", show_default="id"),
+    ] = None,
+    text_field: Annotated[str, typer.Option(help="Column of texts.")] = "text",
+    format: Annotated[
+        InputFormat | None, typer.Option(help="Of all inputs.", show_default="by their endings; - is jsonl")
+    ] = None,
+    dimensions: Annotated[
+        int | None, typer.Option(min=1, help="Length of vectors.", show_default="the model's")
+    ] = None,
+    truncate: Annotated[bool, typer.Option(help="Cut too long documents, or report them as errors.")] = True,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Documents a request.", show_default="32")
+    ] = None,
+    max_concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, help="Requests at once, for each of two chunks.", show_default="16"),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds a request may take.", show_default="300")
+    ] = None,
+    max_retries: Annotated[
+        int | None, typer.Option(min=0, help="How often a failed request is sent again.", show_default="3")
+    ] = None,
+    part_rows: Annotated[
+        int | None, typer.Option(min=1, help="Input rows per Parquet file.", show_default="16384")
+    ] = None,
+    engine: Annotated[
+        EngineName, typer.Option(help="ray: on the Ray cluster of RAY_ADDRESS.")
+    ] = EngineName.LOCAL,
+    workers: Annotated[
+        str, typer.Option(metavar="MIN[:MAX]", help="With --engine ray: parts embedded at once.")
+    ] = "1:4",
+    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Embed the documents of JSONL, CSV, Parquet or text files into a folder of Parquet files.
+
+    Stop it at any moment, in any way; the same command goes on from there. Rows that cannot be embedded are
+    listed in errors.jsonl in the folder.
+
+    Exit status: 0 all embedded, 1 stopped, or some rows are in errors.jsonl, 2 refused before the start.
+
+    Example: `qwen3-vllm embed 'corpus/*.jsonl.gz' -o vectors --text-field body`
+
+    Example: `zcat corpus.csv.gz | qwen3-vllm embed - --format csv -o vectors`
+    """
+    try:
+        from ..bulk import embed_files
+        from ..bulk.run import PART_ROWS
+    except ImportError as error:
+        _fail(error, EXIT_REFUSED)
+    try:
+        client = EmbeddingClient(
+            base_url=base_url,
+            model=model,
+            dimensions=dimensions,
+            truncate=truncate,
+            batch_size=batch_size,
+            max_concurrency=max_concurrency,
+            timeout=timeout,
+            max_retries=max_retries,
+        )
+        with _bar() as show:
+            summary = embed_files(
+                inputs,
+                out,
+                client=client,
+                text_field=text_field,
+                id_field=id_field,
+                format=format.value if format else None,
+                part_rows=part_rows or PART_ROWS,
+                engine=engine.value,
+                workers=_range(workers),
+                on_progress=show,
+            )
+    except ValidationError as error:
+        _fail("; ".join(map(_of_option, error.errors())), EXIT_REFUSED)
+    except (ConfigurationError, ImportError) as error:
+        _fail(error, EXIT_REFUSED)
+    except (Qwen3VLLMError, OSError) as error:
+        _fail(error, EXIT_INCOMPLETE)
+    except KeyboardInterrupt:
+        _fail("stopped; the same command goes on from here", EXIT_INCOMPLETE)
+    _report(summary, out, json)
+    if summary.failed:
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Done], None] | None]:
+    """A progress bar on standard error; nothing where that is no terminal."""
+    if not _console.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,}/{task.total:,} rows"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_console, transient=True) as bar:
+        task = bar.add_task("reading inputs", total=0, rate="")
+
+        def show(done: Done) -> None:
+            bar.update(
+                task,
+                description="embedding",
+                total=done.total_rows,
+                completed=done.rows,
+                rate=", ".join(_rates(done)),
+            )
+
+        yield show
+
+
+def _rates(done: Done) -> Iterator[str]:
+    """What was embedded a second by this run; tokens are an estimate from the first documents."""
+    if not done.embedded or not done.seconds:
+        return
+    yield f"{done.embedded / done.seconds:,.0f} documents/s"
+    if done.tokens_per_character is not None:
+        yield f"about {done.characters * done.tokens_per_character / done.seconds:,.0f} tokens/s"
+    else:
+        yield f"{done.characters / done.seconds:,.0f} characters/s"
+
+
+def _report(summary: Done, out: Path, as_json: bool) -> None:
+    if as_json:
+        typer.echo(orjson.dumps({"out": str(out), **asdict(summary)}))
+        return
+    _console.print(
+        f"{summary.embedded:,} documents embedded in {summary.seconds:,.1f} s"
+        f"{''.join(f', {rate}' for rate in _rates(summary))}"
+    )
+    if summary.kept:
+        _console.print(f"{summary.kept:,} kept from before")
+    if summary.failed:
+        _console.print(f"{summary.failed:,} rows failed, see {out / 'errors.jsonl'}", style="red")
+    _console.print(f"{out}{os.sep}part-*.parquet")
+
+
+def _range(workers: str) -> tuple[int, int]:
+    fewest, _, most = workers.partition(":")
+    try:
+        numbers = int(fewest), int(most or fewest)
+    except ValueError:
+        numbers = 0, 0
+    if not 0 < numbers[0] <= numbers[1]:
+        raise ConfigurationError(f"--workers {workers!r}: want MIN or MIN:MAX, such as 2:8")
+    return numbers
+
+
+def _of_option(error: ErrorDetails) -> str:
+    name = str(error["loc"][0]).replace("_", "-")
+    return f"--{name}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _fail(error: object, status: int) -> NoReturn:
+    notes = getattr(error, "__notes__", [])
+    _console.print(" ".join([f"error: {error}", *notes]), markup=False, style="red")
+    raise typer.Exit(status)
