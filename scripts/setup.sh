@@ -29,8 +29,10 @@ find_python() {
 progress() {
   local label=$1 started=$SECONDS status=0 last=-10
   shift
-  "$@" >>"$log" 2>&1 &
+  set -m # a process group of its own, to be stopped whole: pip has children
+  "$@" </dev/null >>"$log" 2>&1 &
   job=$!
+  set +m
   while kill -0 "$job" 2>/dev/null; do
     if [[ -t 2 ]]; then
       printf '\r\033[K%s … %d s  %s' "$label" $((SECONDS - started)) "$(current_step)" >&2
@@ -56,7 +58,7 @@ current_step() {
 
 stop_job() {
   if [[ -n $job ]]; then
-    kill "$job" 2>/dev/null || true
+    kill -- "-$job" 2>/dev/null || true
     wait "$job" 2>/dev/null || true
   fi
 }
