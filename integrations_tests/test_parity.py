@@ -9,12 +9,12 @@ import pytest
 import requests
 from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
+
+from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm.langchain import Qwen3VLLMEmbeddings as LangChainEmbeddings
 from qwen3_vllm.langchain import Qwen3VLLMReranker as LangChainReranker
 from qwen3_vllm.llama_index import Qwen3VLLMEmbeddings as LlamaIndexEmbeddings
 from qwen3_vllm.llama_index import Qwen3VLLMReranker as LlamaIndexReranker
-
-from qwen3_vllm import EmbeddingClient, RerankClient
 
 from .conftest import RunningServer
 from .reference import INSTRUCTION, PREFIX, SUFFIX, ReferenceEmbedding, ReferenceReranker
