@@ -1,0 +1,99 @@
+"""What an examination finds, and the means to make one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from pydantic import SecretStr
+
+from qwen3_vllm import errors
+from qwen3_vllm.settings import ServerSettings
+from qwen3_vllm.transport import Flow, Transport, send, send_one
+from qwen3_vllm.wire import Call
+
+T = TypeVar("T")
+Status = Literal["ok", "warn", "fail", "skip"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        name: The server and what was looked at, as in "reranker.template".
+        status: "warn": this package works round it, other clients may not.
+        seen: What was found, in words.
+        advice: What to do; empty where there is nothing to do.
+        values: Scores behind the finding, by how their pairs were sent, the right way first.
+    """
+
+    name: str
+    status: Status
+    seen: str
+    advice: str = ""
+    values: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+class Examination:
+    """Collects the checks of one server, and asks it: with the key, or as a stranger without."""
+
+    def __init__(self, section: str, settings: ServerSettings, start: str) -> None:
+        self.settings, self.start = settings, start
+        self.checks: list[Check] = []
+        self._section = section
+        self._transport = Transport(settings, start_command=start)
+        self.root = self._transport.root
+        nobody = ServerSettings(
+            base_url=settings.base_url, api_key=SecretStr(""), timeout=settings.timeout, max_retries=0
+        )
+        self._stranger = Transport(nobody, start_command=start)
+
+    @property
+    def has_key(self) -> bool:
+        return self.settings.api_key is not None
+
+    def note(
+        self,
+        name: str,
+        status: Status,
+        seen: str,
+        advice: str = "",
+        values: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        self.checks.append(Check(f"{self._section}.{name}", status, seen, advice, values or {}))
+
+    @contextmanager
+    def checking(self, name: str, advice: str = "") -> Iterator[None]:
+        """Turn an error of the block into a failed check `name`."""
+        try:
+            yield
+        except errors.Qwen3VLLMError as error:
+            self.note(name, "fail", str(error), advice or self._what_to_do(error))
+
+    def run(self, flow: Flow[T]) -> T:
+        return self._transport.run(flow)
+
+    def ask(self, call: Call[T]) -> T:
+        return self.run(send_one(call))
+
+    def ask_as_stranger(self, *calls: Call[Any]) -> list[Any]:
+        """Send calls without the key; an error stands for the answer."""
+        return self._stranger.run(send(*calls))
+
+    def _what_to_do(self, error: errors.Qwen3VLLMError) -> str:
+        match error:
+            case errors.AuthenticationError():
+                return "Put the server's key into VLLM_API_KEY or --api-key-file"
+            case errors.ServerUnreachableError(cause="tls"):
+                return "Use http:// if the server has no TLS, or install its certificate authority"
+            case errors.ServerUnreachableError():
+                return f"Check address and port; start a server by: {self.start}"
+            case errors.RequestTimeoutError() | errors.OverloadedError():
+                return (
+                    "See in the server's log and /metrics whether it is busy or stuck; try a longer --timeout"
+                )
+            case errors.RouteNotFoundError() | errors.WrongServerError() | errors.InvalidAnswerError():
+                return f"This may be another kind of server; start one by: {self.start}"
+            case _:
+                return "Look into the server's log"

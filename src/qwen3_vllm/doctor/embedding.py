@@ -1,0 +1,177 @@
+"""Examine an embedding server."""
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qwen3_vllm import errors, prompts, wire
+from qwen3_vllm.doctor import samples
+from qwen3_vllm.doctor.basics import FIRST_CONTROL_ID, control_tokens, examine_basics, examine_tokenizer
+from qwen3_vllm.doctor.checks import Check, Examination
+from qwen3_vllm.embedding import EmbeddingClient
+
+START = "qwen3-vllm serve embedding"
+_SAME = 0.999  # cosine of one text computed twice, in half precision and another batch
+_UNMOVED = 0.995  # cosine above which the last token has not made the vector
+_NORM_TOLERANCE = 2e-3
+
+
+def examine_embedding(client: EmbeddingClient) -> list[Check]:
+    """Examine the server of `client`."""
+    examination = Examination("embedding", client, START)
+    served = examine_basics(examination)
+    vector = _embeds(examination, served) if served is not None else None
+    if served is None or vector is None:
+        examination.note("the rest", "skip", "needs a server that embeds")
+        return examination.checks
+    examine_tokenizer(examination, served.name)
+    _norm(examination, vector)
+    _dimensions(examination, served.name, vector)
+    _end_token(examination, served.name)
+    _instruction(examination, client)
+    _control_tokens(examination, served.name)
+    _latency(examination, client)
+    _published(examination, client, served)
+    return examination.checks
+
+
+def _embeds(examination: Examination, served: wire.ServedModel) -> NDArray[np.float32] | None:
+    with examination.checking("serves embeddings", f"Start a server for them: {START}"):
+        vectors = examination.ask(wire.unchecked_embeddings(served.name, [samples.LONG_TEXT]))
+        examination.note("serves embeddings", "ok", f"{vectors.shape[1]} dimensions")
+        vector: NDArray[np.float32] = vectors[0]
+        return vector
+    return None
+
+
+def _norm(examination: Examination, vector: NDArray[np.float32]) -> None:
+    length = float(np.linalg.norm(vector))
+    if abs(length - 1) <= _NORM_TOLERANCE:
+        examination.note("unit norm", "ok", f"length {length:.5f}")
+    else:
+        advice = (
+            f"Let the server normalise: start it by `{START}`, without --pooler-config. This client "
+            "normalises itself, others do not"
+        )
+        examination.note("unit norm", "fail", f"length {length:.5g}, not 1", advice)
+
+
+def _dimensions(examination: Examination, model: str, whole: NDArray[np.float32]) -> None:
+    fewer = len(whole) // 2
+    advice = (
+        f"Nothing to do for this client, it cuts vectors itself. For others: {START}, or vLLM's "
+        "--hf-overrides '{\"is_matryoshka\": true}'"
+    )
+    with examination.checking("dimensions"):
+        call = wire.embeddings(model, [samples.LONG_TEXT], encoding="base64", dimensions=fewer)
+        try:
+            (cut,) = examination.ask(call)
+        except errors.BadRequestError as error:
+            if not wire.refuses_dimensions(error):
+                raise
+            examination.note("dimensions", "warn", "the server refuses `dimensions`", advice)
+            return
+        if len(cut) != fewer:
+            examination.note("dimensions", "warn", "the server ignores `dimensions`", advice)
+        elif (cosine := _cosine(cut, whole[:fewer])) < _SAME:
+            seen = f"{fewer} of them are not the first of {len(whole)} (cosine {cosine:.4f})"
+            examination.note("dimensions", "fail", seen, "Do not ask this server for `dimensions`")
+        else:
+            examination.note("dimensions", "ok", f"{fewer} of {len(whole)} on request")
+
+
+def _end_token(examination: Examination, model: str) -> None:
+    """Embed a text, its tokens, and its tokens without the end token: only the last may differ."""
+    with examination.checking("end token"):
+        try:
+            whole = examination.ask(wire.tokenize(model, samples.LONG_TEXT))
+        except errors.RouteNotFoundError:
+            examination.note("end token", "skip", "the server tells no tokens")
+            return
+        bare = examination.ask(wire.tokenize(model, samples.LONG_TEXT, add_special_tokens=False))
+        if whole != [*bare, FIRST_CONTROL_ID]:
+            added = whole[len(bare) :] or "nothing"
+            seen = f"the tokenizer adds {added}, not [{FIRST_CONTROL_ID}], <|endoftext|>"
+            advice = "Serve a Qwen3-Embedding checkpoint with its own tokenizer files, unchanged"
+            examination.note("end token", "fail", seen, advice)
+            return
+        (text,) = examination.ask(wire.unchecked_embeddings(model, [samples.LONG_TEXT]))
+        uncut, cut = examination.ask(wire.unchecked_embeddings(model, [whole, bare]))
+        same, moved = _cosine(text, uncut), _cosine(text, cut)
+        seen = f"cosine of a text with its tokens {same:.4f}, and without the end token {moved:.4f}"
+        if same < _SAME:
+            advice = "The server changes texts or tokens on their way: is there a chat template, or a proxy?"
+            examination.note("end token", "fail", seen, advice)
+        elif moved > _UNMOVED:
+            advice = f"Pool the last token: start it by `{START}`, without a pooling type of your own"
+            examination.note("end token", "fail", f"{seen}: other tokens are pooled", advice)
+        else:
+            examination.note("end token", "ok", seen)
+
+
+def _instruction(examination: Examination, client: EmbeddingClient) -> None:
+    with examination.checking("instruction"):
+        query = samples.QUERIES[:1]
+        with_it, without = client.embed_queries(query)[0], client.embed_queries(query, instruction="")[0]
+        cosine = _cosine(with_it, without)
+        if cosine < _SAME:
+            examination.note("instruction", "ok", f"moves a query to cosine {cosine:.3f}")
+        else:
+            advice = "Something before the model drops what stands before the query: look at proxies"
+            examination.note("instruction", "fail", f"moves a query by nothing (cosine {cosine:.4f})", advice)
+
+
+def _control_tokens(examination: Examination, model: str) -> None:
+    with examination.checking("control tokens"):
+        try:
+            raw = control_tokens(examination, model, samples.FORGED)
+            sent = control_tokens(examination, model, prompts.embedding_document(samples.FORGED))
+        except errors.RouteNotFoundError:
+            examination.note("control tokens", "skip", "the server tells no tokens")
+            return
+        seen = f"a text with {raw} of them reaches the model with {sent} through this client"
+        advice = "Report this: a control token that this package does not know"
+        examination.note("control tokens", "fail" if sent else "ok", seen, advice if sent else "")
+
+
+def _latency(examination: Examination, client: EmbeddingClient) -> None:
+    with examination.checking("latency"):
+        times = []
+        for number in range(5):
+            start = time.perf_counter()
+            client.embed_queries([f"{samples.LATENCY_QUERY} ({number})"])
+            times.append(1e3 * (time.perf_counter() - start))
+        start = time.perf_counter()
+        client.embed_documents(samples.hundred_documents())
+        seconds = time.perf_counter() - start
+        seen = f"one query {np.median(times):.1f} ms, 100 documents {1e3 * seconds:.0f} ms"
+        examination.note("latency", "ok", seen)
+
+
+def _published(examination: Examination, client: EmbeddingClient, served: wire.ServedModel) -> None:
+    if not samples.is_official(served, "Qwen3-Embedding-0.6B"):
+        examination.note("published numbers", "skip", "known for Qwen3-Embedding-0.6B only")
+        return
+    with examination.checking("published numbers"):
+        queries, documents = (
+            client.embed_queries(samples.CARD_QUERIES, instruction=prompts.DEFAULT_INSTRUCTION),
+            client.embed_documents(samples.CARD_DOCUMENTS),
+        )
+        cosines = queries @ documents.T
+        off = float(np.abs(cosines - samples.CARD_COSINES).max())
+        seen = (
+            f"{', '.join(f'{value:.4f}' for value in cosines.ravel())}: {off:.4f} off the model card at most"
+        )
+        if off <= samples.CARD_TOLERANCE:
+            examination.note("published numbers", "ok", seen)
+        else:
+            advice = (
+                "Download the model again (qwen3-vllm download embedding); look at --dtype, quantization and "
+                "--pooler-config"
+            )
+            examination.note("published numbers", "fail", seen, advice)
+
+
+def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))

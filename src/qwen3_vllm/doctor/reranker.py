@@ -1,0 +1,193 @@
+"""Examine a reranker."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qwen3_vllm import errors, prompts, wire
+from qwen3_vllm.doctor import samples
+from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_tokenizer
+from qwen3_vllm.doctor.checks import Check, Examination
+from qwen3_vllm.probing import RerankServer, ask_rerank_server
+from qwen3_vllm.reranking import RerankClient
+
+START = "qwen3-vllm serve reranker"
+# Logits of one prompt differ by so much at most between two routes of one server.
+_SAME_LOGIT = 0.35
+
+
+def examine_reranker(client: RerankClient) -> list[Check]:
+    """Examine the server of `client`."""
+    examination = Examination("reranker", client, START)
+    served = examine_basics(examination)
+    server = _kind(examination, served) if served is not None else None
+    if served is None or server is None:
+        examination.note("the rest", "skip", "needs a Qwen3 reranker")
+        return examination.checks
+    examine_tokenizer(examination, served.name)
+    _template(examination, server)
+    _scores(examination, client, server)
+    _instruction(examination, client, server)
+    _control_tokens(examination, client, server)
+    _latency(examination, client)
+    _published(examination, client, served)
+    return examination.checks
+
+
+def _kind(examination: Examination, served: wire.ServedModel) -> RerankServer | None:
+    with examination.checking("is a Qwen3 reranker", f"Start one: {START}"):
+        server = examination.run(ask_rerank_server(served.name, examination.root, START))
+        examination.note("is a Qwen3 reranker", "ok", "scores pairs, and each its own way")
+        return server
+    return None
+
+
+def _template(examination: Examination, server: RerankServer) -> None:
+    """Who builds the prompt, and whether rightly."""
+    if not server.templates:
+        seen = "none at the server; this client sends finished prompts"
+        examination.note("template", "ok", seen)
+    elif server.default_right and server.takes_instruction:
+        examination.note("template", "ok", "the server's, right, with the instruction of each request")
+    elif server.default_right:
+        advice = (
+            "Nothing to do for this client, it goes round by /classify. For others: vLLM 0.22 or newer takes "
+            "an instruction"
+        )
+        examination.note("template", "warn", "the server's, right, but deaf to instructions", advice)
+    else:
+        advice = (
+            f"Restart it by `{START}`, which has the right template, or without --chat-template. This client "
+            "goes round it, others get wrong scores"
+        )
+        examination.note("template", "fail", "the server's, and its prompt is not Qwen3's", advice)
+
+
+def _scores(examination: Examination, client: RerankClient, server: RerankServer) -> None:
+    """Score fixed pairs through this client and in known wrong ways."""
+    if not server.classifies:
+        examination.note("scores", "skip", "the server takes no finished prompts (/classify) to compare with")
+        return
+    with examination.checking("scores"):
+        prompts_by_way: dict[str, list[str]] = {}
+        for query, document in samples.PAIRS:
+            for way, prompt in samples.wrong_prompts(query, document).items():
+                prompts_by_way.setdefault(way, []).append(prompt)
+        by_way = {
+            way: examination.ask(wire.classify(server.model, finished)).values
+            for way, finished in prompts_by_way.items()
+        }
+        queries, documents = zip(*samples.PAIRS, strict=True)
+        ours = client.score(queries, documents, instruction=prompts.DEFAULT_INSTRUCTION)
+        right, *wrong = by_way
+        moved = "; ".join(f"{way} {np.abs(by_way[way] - by_way[right]).max():.2g}" for way in wrong)
+        values = {"through this client": ours.tolist()} | {way: by_way[way].tolist() for way in wrong}
+        if _differ(ours, by_way[right]):
+            advice = "Report this: this client sends this server a prompt that is not Qwen3's"
+            examination.note("scores", "fail", "not those of Qwen3's prompt", advice, values)
+        else:
+            seen = f"those of Qwen3's prompt. Wrong prompts move P(yes) by up to: {moved}"
+            examination.note("scores", "ok", seen, values=values)
+
+
+def _instruction(examination: Examination, client: RerankClient, server: RerankServer) -> None:
+    with examination.checking("instruction"):
+        query, documents = samples.QUERIES[0], samples.DOCUMENTS
+        default = client.score(query, documents, instruction=prompts.DEFAULT_INSTRUCTION)
+        other = client.score(query, documents, instruction=samples.OTHER_INSTRUCTION)
+        moved = float(np.abs(_logits(default) - _logits(other)).max())
+        right = True
+        if server.classifies:
+            finished = [prompts.rerank_prompt(query, text, samples.OTHER_INSTRUCTION) for text in documents]
+            right = not _differ(other, examination.ask(wire.classify(server.model, finished)).values)
+        if moved < 1e-3:
+            advice = "Restart the server without --chat-template; this client then writes the prompt"
+            examination.note("instruction", "fail", "has no effect", advice)
+        elif not right:
+            advice = "Report this: the instruction does not reach the model as Qwen3's prompt has it"
+            examination.note("instruction", "fail", "has an effect, but not its own", advice)
+        else:
+            examination.note("instruction", "ok", f"moves a logit by up to {moved:.2f}")
+
+
+def _control_tokens(examination: Examination, client: RerankClient, server: RerankServer) -> None:
+    """A document that closes the prompt and answers yes must score as its own words do."""
+    with examination.checking("control tokens"):
+        query, instruction = samples.QUERIES[0], prompts.DEFAULT_INSTRUCTION
+        forged = float(client.score(query, [samples.FORGED], instruction=instruction)[0])
+        raw = examination.ask(
+            wire.score(
+                server.model, prompts.rerank_head(query, instruction), [_unguarded_tail(samples.FORGED)]
+            )
+        )
+        seen = f"a document that answers for the model scores {forged:.2g} through this client"
+        if not server.templates:
+            seen += f", {float(raw.values[0]):.2g} as it is"
+        safe = True
+        try:
+            prompt = prompts.rerank_prompt(query, samples.FORGED, instruction)
+            harmless = prompts.rerank_prompt(query, samples.DOCUMENTS[0], instruction)
+            acting = control_tokens(examination, server.model, prompt)
+            acting -= control_tokens(examination, server.model, harmless)
+            seen += f"; {acting} of its tokens act"
+            safe = acting == 0
+        except errors.RouteNotFoundError:
+            seen += "; the server tells no tokens"
+        if safe and server.classifies:
+            words = prompts.rerank_prompt(query, samples.FORGED, instruction)
+            safe = not _differ([forged], examination.ask(wire.classify(server.model, [words])).values)
+        advice = "" if safe else "Report this: hostile text can act through this client on this server"
+        examination.note("control tokens", "ok" if safe else "fail", seen, advice)
+
+
+def _unguarded_tail(document: str) -> str:
+    return f"<Document>: {document}{prompts.RERANK_SUFFIX}"
+
+
+def _latency(examination: Examination, client: RerankClient) -> None:
+    with examination.checking("latency"):
+        documents = samples.hundred_documents()
+        times = []
+        for number in range(5):
+            start = time.perf_counter()
+            client.score(f"{samples.LATENCY_QUERY} ({number})", documents[:1])
+            times.append(1e3 * (time.perf_counter() - start))
+        start = time.perf_counter()
+        client.score(samples.LATENCY_QUERY, documents)
+        milliseconds = 1e3 * (time.perf_counter() - start)
+        seen = f"one document {np.median(times):.1f} ms, 100 documents {milliseconds:.0f} ms"
+        examination.note("latency", "ok", seen)
+
+
+def _published(examination: Examination, client: RerankClient, served: wire.ServedModel) -> None:
+    if not samples.is_official(served, "Qwen3-Reranker-0.6B"):
+        examination.note("published numbers", "skip", "known for Qwen3-Reranker-0.6B only")
+        return
+    with examination.checking("published numbers"):
+        scores = client.score(
+            samples.KNOWN_QUERY, samples.KNOWN_DOCUMENTS, instruction=prompts.DEFAULT_INSTRUCTION
+        )
+        off = float(np.abs(_logits(scores) - _logits(samples.KNOWN_SCORES)).max())
+        seen = (
+            f"{', '.join(f'{score:.2g}' for score in scores)} for "
+            f"{', '.join(f'{score:.2g}' for score in samples.KNOWN_SCORES)}: logits {off:.2f} off at most"
+        )
+        if off <= samples.KNOWN_TOLERANCE:
+            examination.note("published numbers", "ok", seen)
+        else:
+            advice = "Download the model again (qwen3-vllm download reranker); look at --dtype, quantization"
+            examination.note("published numbers", "fail", seen, advice)
+
+
+def _logits(scores: Sequence[float] | NDArray[np.float32]) -> NDArray[np.float64]:
+    # Clipped: float32 holds no more of a score near 1, and a logit there is noise.
+    p = np.asarray(scores, np.float64).clip(1e-6, 1 - 1e-6)
+    logits: NDArray[np.float64] = np.log(p / (1 - p))
+    return logits
+
+
+def _differ(some: Sequence[float] | NDArray[np.float32], others: NDArray[np.float32]) -> bool:
+    apart: NDArray[np.float64] = np.abs(_logits(some) - _logits(others))
+    return bool(apart.max() > _SAME_LOGIT)
