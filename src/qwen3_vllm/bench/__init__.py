@@ -1,0 +1,10 @@
+"""Measure clients against one server, in one run, interleaved.
+
+>>> from qwen3_vllm.bench import Plan, run_bench
+>>> run_bench(Plan(embedding_url="http://localhost:8000/v1"))  # doctest: +SKIP
+"""
+
+from qwen3_vllm.bench.measure import CASES, Bar, Plan, Result, Series, spread
+from qwen3_vllm.bench.run import run_bench
+
+__all__ = ["CASES", "Bar", "Plan", "Result", "Series", "run_bench", "spread"]

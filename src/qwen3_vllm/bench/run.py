@@ -1,0 +1,181 @@
+"""Run a plan against its servers."""
+
+import os
+import platform
+import random
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+from qwen3_vllm import errors, wire
+from qwen3_vllm.bench import clients
+from qwen3_vllm.bench.bars import with_bars
+from qwen3_vllm.bench.clients import Target, Tools, tools
+from qwen3_vllm.bench.measure import Case, Plan, Result, Series, Work, rounds
+from qwen3_vllm.discovery import Served, ask_served
+from qwen3_vllm.probing import ask_rerank_server
+from qwen3_vllm.settings import EmbeddingSettings, RerankSettings, ServerSettings
+from qwen3_vllm.transport import Flow, Transport, send
+
+_QUERY = "How much does an answer cost its client?"
+_RANKED = 100
+_PACKAGES = (
+    "qwen3-vllm",
+    "langchain-openai",
+    "llama-index-embeddings-openai-like",
+    "vllm-haystack",
+    "openai",
+    "aiohttp",
+    "requests",
+    "numpy",
+)
+_WORDS = (
+    *("river", "stone", "market", "evening", "signal", "garden", "window", "letter", "engine", "harbour"),
+    *("silver", "winter", "paper", "bridge", "forest", "music", "number", "travel", "kitchen", "doctor"),
+    *("history", "shadow", "planet", "village", "teacher", "corner", "copper", "island", "morning", "season"),
+)
+
+Say = Callable[[str], None]
+
+
+def run_bench(plan: Plan, *, canned: bool = False, say: Say = lambda line: None) -> Result:
+    """Measure every client of `plan` and judge the bars; `say` hears what is being measured.
+
+    Args:
+        canned: The servers are canned ones: then CPU is judged, and not throughput.
+
+    Raises:
+        Qwen3VLLMError: A server does not answer, or is not what its case needs.
+        ConfigurationError: Nothing to measure.
+    """
+    if plan.embedding_url is None and plan.reranker_url is None:
+        raise errors.ConfigurationError("give the address of an embedding server, a reranker, or both")
+    environment = _environment()
+    series: list[Series] = []
+    left_out: list[str] = []
+    with tools() as shared:
+        if plan.embedding_url is not None:
+            target = _embedding_target(plan)
+            environment["embedding server"] = target.model
+            works, left_out = _document_works(target, shared)
+            series += _measured("documents", plan.documents, plan.calls, plan, works, say)
+            queries = _chosen(clients.query_works(target, shared, _QUERY), plan)
+            series += _measured("query", 1, plan.queries, plan, queries, say)
+        if plan.reranker_url is not None:
+            target, server_templates = _reranker_target(plan)
+            environment["reranker"] = target.model
+            works = clients.rerank_works(
+                target,
+                shared,
+                server_templates=server_templates,
+                query=_QUERY,
+                documents=_fresh_texts(plan, _RANKED),
+            )
+            series += _measured("rerank", 1, plan.rankings, plan, _chosen(works, plan), say)
+    if not series:
+        raise errors.ConfigurationError(f"no client's name contains {' or '.join(map(repr, plan.only))}")
+    return with_bars(Result(plan, environment, tuple(series), tuple(left_out)), canned=canned)
+
+
+class ContestantError(errors.Qwen3VLLMError):
+    """A client failed at this server before anything was measured."""
+
+
+def _measured(
+    case: Case, size: int, calls: int, plan: Plan, works: dict[str, Work], say: Say
+) -> list[Series]:
+    if not works:
+        return []
+    say(f"{case}: {len(works)} clients, {plan.rounds} rounds")
+    for (
+        name,
+        work,
+    ) in works.items():  # connections are made, and the server asked what it is, before it counts
+        try:
+            work()
+        except clients.failures() as error:
+            raise ContestantError(f"{name} failed at this server: {error}") from error
+    return rounds(case, size, calls, plan.rounds, works)
+
+
+def _document_works(target: Target, shared: Tools) -> tuple[dict[str, Work], list[str]]:
+    """Every installed client, and the names of the others."""
+    works: dict[str, Work] = {}
+    left_out: list[str] = []
+    for name, (module, make) in clients.DOCUMENTS.items():
+        if not _is_chosen(name, target.plan):
+            continue
+        if not clients.installed(module):
+            left_out.append(name)
+            continue
+        works[name] = _embedding(make(target, shared), _fresh_texts(target.plan, target.plan.documents))
+    return works, left_out
+
+
+def _embedding(embed: clients.Embed, texts: Callable[[], list[str]]) -> Work:
+    return lambda: embed(texts())
+
+
+def _fresh_texts(plan: Plan, count: int) -> Callable[[], list[str]]:
+    """Give other texts at each call, in next to no time: no server finds them in its prefix cache."""
+    words = random.Random(0)
+    bodies = [" ".join(words.choices(_WORDS, k=plan.words)) for _ in range(count)]
+    number = random.Random(os.urandom(8)).getrandbits(48)
+
+    def texts() -> list[str]:
+        nonlocal number
+        number += 1
+        return [f"{number:x} {body}" for body in bodies]
+
+    return texts
+
+
+def _chosen(works: dict[str, Work], plan: Plan) -> dict[str, Work]:
+    return {name: work for name, work in works.items() if _is_chosen(name, plan)}
+
+
+def _is_chosen(name: str, plan: Plan) -> bool:
+    return not plan.only or any(part.lower() in name.lower() for part in plan.only)
+
+
+def _embedding_target(plan: Plan) -> Target:
+    settings = EmbeddingSettings(base_url=plan.embedding_url)
+    served, root = _ask(settings, ask_served(None))
+    probe = wire.embeddings(served.model, ["a"], encoding="bytes_only")
+    (answer,) = Transport(settings, start_command="qwen3-vllm serve embedding").run(send(probe))
+    if isinstance(answer, errors.BadRequestError):
+        return Target(root, served.model, _key(settings), plan, "base64")
+    if isinstance(answer, errors.Qwen3VLLMError):
+        raise answer
+    return Target(root, served.model, _key(settings), plan)
+
+
+def _reranker_target(plan: Plan) -> tuple[Target, bool]:
+    settings = RerankSettings(base_url=plan.reranker_url)
+    start = "qwen3-vllm serve reranker"
+    transport = Transport(settings, start_command=start)
+    server = transport.run(ask_rerank_server(None, transport.root, start))
+    return Target(transport.root, server.model, _key(settings), plan), server.templates
+
+
+def _ask(settings: ServerSettings, flow: Flow[Served]) -> tuple[Served, str]:
+    transport = Transport(settings, start_command="qwen3-vllm serve embedding")
+    return transport.run(flow), transport.root
+
+
+def _key(settings: ServerSettings) -> str:
+    return settings.api_key.get_secret_value() if settings.api_key else ""
+
+
+def _environment() -> dict[str, str]:
+    found = {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
+    if hasattr(os, "getloadavg"):
+        found["load before"] = f"{os.getloadavg()[0]:.1f}"
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
