@@ -1,11 +1,18 @@
 """Fixtures of all offline tests."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import pytest
+
+from qwen3_vllm import EmbeddingClient, errors, transport
 
 from .fake_vllm import FakeVLLM
 from .faults import SocketServer, serve
+
+Embed = Callable[[EmbeddingClient, Sequence[str]], np.ndarray]
+Score = Callable[..., np.ndarray]
 
 ENVIRONMENT = (
     "VLLM_API_KEY",
@@ -38,3 +45,31 @@ def rerank_server() -> Iterator[SocketServer]:
     """A reranker of the newest vLLM, without a chat template."""
     with serve(FakeVLLM("reranker")) as server:
         yield server
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back off as always, fifty times faster."""
+    real = transport.retry_delay
+
+    def quick(error: errors.Qwen3VLLMError, attempt: int) -> float | None:
+        delay = real(error, attempt)
+        return None if delay is None else delay / 50
+
+    monkeypatch.setattr(transport, "retry_delay", quick)
+
+
+@pytest.fixture(params=["sync", "async"])
+def embed(request: pytest.FixtureRequest) -> Embed:
+    """`embed_documents` of a client, or its async twin."""
+    if request.param == "sync":
+        return lambda client, texts: client.embed_documents(texts)
+    return lambda client, texts: asyncio.run(client.aembed_documents(texts))
+
+
+@pytest.fixture(params=["sync", "async"])
+def score(request: pytest.FixtureRequest) -> Score:
+    """`score` of a client, or its async twin."""
+    if request.param == "sync":
+        return lambda client, *args, **options: client.score(*args, **options)
+    return lambda client, *args, **options: asyncio.run(client.ascore(*args, **options))

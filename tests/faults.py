@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from io import BufferedReader
 from typing import Any, Self
 
 
@@ -62,9 +63,8 @@ def honest(connection: socket.socket, reply: Reply) -> None:
 
 def hang(connection: socket.socket, reply: Reply) -> None:
     """Say nothing until the client goes."""
-    with suppress(OSError):
-        connection.recv(1)
-    connection.close()
+    connection.recv(1)
+    raise ConnectionAbortedError
 
 
 def hang_in_body(connection: socket.socket, reply: Reply) -> None:
@@ -76,13 +76,13 @@ def reset(connection: socket.socket, reply: Reply) -> None:
     """Break the connection in the middle of the body, without a goodbye."""
     connection.sendall(reply.head + reply.content[: len(reply.content) // 2])
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
+    raise ConnectionAbortedError
 
 
 def cut_off(connection: socket.socket, reply: Reply) -> None:
     """Close in the middle of the body, as a server does that was told to stop."""
     connection.sendall(reply.head + reply.content[: len(reply.content) // 2])
-    connection.close()
+    raise ConnectionAbortedError
 
 
 def drip(connection: socket.socket, reply: Reply) -> None:
@@ -141,7 +141,6 @@ class SocketServer:
         self.connections: set[socket.socket] = set()
         self.connections_made = 0
         self.in_flight = 0
-        self.peak = 0
         self._tls = tls
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -204,20 +203,26 @@ class SocketServer:
             self.connections.add(connection)
             self.connections_made += 1
         try:
-            with connection, connection.makefile("rb") as stream:
-                while request := _read(stream):
-                    self._respond(connection, request)
-        except (OSError, ValueError):
-            pass  # the client went, or a fault closed the connection
+            with connection:
+                self._converse(connection)
+        except OSError:
+            pass  # the client went, or a fault ends the connection
         finally:
             with self._lock:
                 self.connections.discard(connection)
+
+    def _converse(self, connection: socket.socket) -> None:
+        with connection.makefile("rb") as stream:
+            try:
+                while request := _read(stream):
+                    self._respond(connection, request)
+            except ValueError:
+                honest(connection, Reply(400, b"Invalid HTTP request received."))
 
     def _respond(self, connection: socket.socket, request: Request) -> None:
         with self._lock:
             self.requests.append(request)
             self.in_flight += 1
-            self.peak = max(self.peak, self.in_flight)
         try:
             reply = self.answer(request)
             if reply is None:
@@ -241,7 +246,9 @@ def serve(
         server.stop()
 
 
-def _read(stream: Any) -> Request | None:
+def _read(stream: BufferedReader) -> Request | None:
+    if stream.peek(1)[:1] == b"\x16":
+        raise ValueError("a TLS handshake")
     line = stream.readline()
     if not line.strip():
         return None

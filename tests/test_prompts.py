@@ -16,7 +16,11 @@ from .fake_vllm import RIGHT_TEMPLATE, STOCK_TEMPLATE, render
 FIRST_CONTROL_ID = qwen3_tokenizer.RANKS
 PIECES = [
     *prompts.CONTROL_TOKENS,
-    *(piece for token in prompts.CONTROL_TOKENS for piece in (token[: len(token) // 2], token[1:], token[:-1])),
+    *(
+        piece
+        for token in prompts.CONTROL_TOKENS
+        for piece in (token[: len(token) // 2], token[1:], token[:-1])
+    ),
     *("<", ">", "|", "</", "|>", "< ", " ", "\n", "\u0338", "\u200b", "中", "a", "im_end", "think"),
 ]
 

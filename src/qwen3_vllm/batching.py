@@ -100,7 +100,7 @@ def send_batches(
         for batch, result in zip(batches, results, strict=True):
             if not isinstance(result, errors.Qwen3VLLMError):
                 continue
-            if len(batch) > 1 and isinstance(result, _MAY_BE_ONE_TEXT):
+            if len(batch) > 1 and _may_be_size(result):
                 middle = len(batch) // 2
                 halves += [batch[:middle], batch[middle:]]
             else:
@@ -109,8 +109,12 @@ def send_batches(
     return failures
 
 
-# vLLM counts each text as a request when its queue is full, so a smaller batch may fit.
-_MAY_BE_ONE_TEXT = (errors.BadRequestError, errors.OverloadedError, errors.InvalidAnswerError)
+def _may_be_size(error: errors.Qwen3VLLMError) -> bool:
+    """Whether fewer texts, or all but one, may succeed."""
+    if isinstance(error, errors.OverloadedError):
+        # vLLM counts each text as a request when its queue is full. Who says when to come back limits a rate.
+        return error.status == 503 and error.retry_after is None
+    return isinstance(error, errors.BadRequestError | errors.InvalidAnswerError)
 
 
 def _storing(call: Call[T], batch: list[int], store: Callable[[list[int], T], None]) -> Call[None]:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from packaging.version import InvalidVersion, Version
 
 from qwen3_vllm import errors, wire
-from qwen3_vllm.transport import Flow, send
+from qwen3_vllm.transport import Flow, OfLoop, send
 
 T = TypeVar("T")
 
@@ -37,18 +37,19 @@ class Known(Generic[T]):
 
     def __init__(self) -> None:
         self.value: T | None = None
-        self._asking = asyncio.Lock()
+        self._asking = OfLoop(asyncio.Lock)
 
     def get(self, ask: Callable[[], Flow[T]]) -> Flow[T]:
         if self.value is not None:
             return self.value
-        yield self._asking
+        asking = self._asking.get()
+        yield asking
         try:
             if self.value is None:
                 self.value = yield from ask()
             return self.value
         finally:
-            self._asking.release()
+            asking.release()
 
     def forget(self) -> None:
         self.value = None

@@ -33,8 +33,6 @@ _START = "qwen3-vllm serve reranker"
 # documents of 128 tokens took 215 ms in one request, 141 ms in ten, 218 ms in a hundred.
 _REQUESTS_A_QUERY = 10
 _SMALLEST_REQUEST = 4
-# After these the server may be another than the one that was asked: it is asked again.
-_MAY_BE_ANOTHER_SERVER = (errors.ModelNotFoundError, errors.RouteNotFoundError)
 
 # How a pair travels: as it is, for the server to template; as two parts of the finished prompt; finished; or
 # finished and cut, as token ids.
@@ -104,6 +102,7 @@ class RerankClient(RerankSettings):
 
     _transport: Transport = PrivateAttr()
     _server: Known[RerankServer] = PrivateAttr(default_factory=Known)
+    _connections_known: int = PrivateAttr(default=0)
 
     def model_post_init(self, context: Any, /) -> None:
         self._transport = Transport(self, start_command=_START)
@@ -184,7 +183,8 @@ class RerankClient(RerankSettings):
             check_text(query, "the query")
             queries: Sequence[str] = [query] * len(documents)
         else:
-            failures |= unsendable_texts(query, "query")
+            bad_queries = unsendable_texts(query, "query")
+            failures |= {i: errors.InputError(f"has a query that {why}") for i, why in bad_queries.items()}
             queries = query
             if len(queries) != len(documents):
                 raise errors.InputError(
@@ -225,12 +225,9 @@ class RerankClient(RerankSettings):
             pairs, task, server, max_tokens_per_doc=self.max_tokens_per_doc, truncate=self.truncate
         )
         scores = np.empty(len(pairs), np.float32)
-        same_process = False
 
         def store(batch: list[int], answer: wire.Scores) -> None:
-            nonlocal same_process
             scores[batch] = answer.values
-            same_process = same_process or answer.same_process
 
         routes: dict[Route, list[int]] = {}
         for index, pair in enumerate(pairs):
@@ -248,14 +245,26 @@ class RerankClient(RerankSettings):
             for batch in plan(indexes, lambda i: len(pairs[i].document), min(self.batch_size, share))
         ]
         failures = yield from send_batches(batches, call, store)
-        changed = any(isinstance(error, _MAY_BE_ANOTHER_SERVER) for error in failures.values())
-        if server.fingerprint is not None and not changed and not same_process and not failures:
-            changed = not (yield from _is_still(server))
+        changed = any(_of_another_server(error) for error in failures.values())
+        if not changed and len(failures) < len(route_of):
+            changed = not (yield from self._is_still(server))
         return scores, refused | failures, changed
+
+    def _is_still(self, server: RerankServer) -> Flow[bool]:
+        """Whether the server treats a pair as it did; asked when it may be another process by now."""
+        if server.fingerprint is None or self._transport.connections_made == self._connections_known:
+            return True
+        (answer,) = yield from send(fingerprint_call(server.model))
+        if isinstance(answer, errors.Qwen3VLLMError):
+            return not _of_another_server(answer)
+        self._connections_known = self._transport.connections_made
+        return server.fingerprint.matches(fingerprint_of(answer))
 
     def _ask_server(self) -> Flow[RerankServer]:
         if self.template == "auto":
-            return (yield from ask_rerank_server(self.model, self._transport.root, _START))
+            server = yield from ask_rerank_server(self.model, self._transport.root, _START)
+            self._connections_known = self._transport.connections_made
+            return server
         served = yield from ask_served(self.model)
         return RerankServer(
             model=served.model,
@@ -302,9 +311,6 @@ def _call(server: RerankServer, route: Route, pairs: list[Pair], task: str) -> w
     return wire.score(server.model, query, documents, instruction=task if takes else None)
 
 
-def _is_still(server: RerankServer) -> Flow[bool]:
-    """Whether the server treats a pair as it did; asked when no connection proves it the same process."""
-    (answer,) = yield from send(fingerprint_call(server.model))
-    if isinstance(answer, errors.Qwen3VLLMError):
-        return not isinstance(answer, _MAY_BE_ANOTHER_SERVER)
-    return server.fingerprint is None or server.fingerprint.matches(fingerprint_of(answer))
+def _of_another_server(error: errors.Qwen3VLLMError) -> bool:
+    """Whether the server seems another than the one that was asked: what fits there is not too long."""
+    return isinstance(error, errors.ModelNotFoundError | errors.RouteNotFoundError) or wire.is_too_long(error)

@@ -16,15 +16,15 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
-from aiohttp.helpers import get_env_proxy_for_url
-from yarl import URL
 
 from qwen3_vllm import errors
 from qwen3_vllm.settings import ServerSettings
@@ -38,6 +38,7 @@ Flow: TypeAlias = Generator[Sequence[Call[Any]] | asyncio.Lock, list[Any], T]
 logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 10.0
+_SHORTEST_SECRET = 8  # characters; masking shorter values of headers would garble messages
 _LONGEST_WAIT = 60.0  # seconds, whatever Retry-After says
 # vLLM closes a connection after 5 s without a request; using one at that moment fails.
 _KEEP_ALIVE_SECONDS = 3.0
@@ -70,13 +71,19 @@ class Transport:
         self._timeout = aiohttp.ClientTimeout(
             total=settings.timeout, connect=None, sock_connect=min(settings.timeout, _CONNECT_SECONDS)
         )
-        self._in_flight = asyncio.Semaphore(settings.max_concurrency)
-        self._secret = settings.api_key.get_secret_value() if settings.api_key else ""
+        self._in_flight = OfLoop(lambda: asyncio.Semaphore(settings.max_concurrency))
+        key = settings.api_key.get_secret_value() if settings.api_key else ""
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        if self._secret:
-            self._headers["Authorization"] = f"Bearer {self._secret}"
+        if key:
+            self._headers["Authorization"] = f"Bearer {key}"
         self._headers.update(settings.default_headers or {})
-        self._proxy, self._proxy_auth = _proxy_for(self.root)
+        self._secrets = _secrets(key, settings.default_headers or {})
+        self._proxy = _proxy_for(self.root)
+
+    @property
+    def connections_made(self) -> int:
+        """Connections made to this server so far; while none is added, the process there is the same."""
+        return _loop.connections_made[self.root]
 
     def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end from sync code."""
@@ -111,19 +118,22 @@ class Transport:
             return [await self._send(calls[0], lambda: None)]
         results: list[Any] = [None] * len(calls)
         waiting = iter(enumerate(calls))
-        workers = min(self._settings.max_concurrency, len(calls))
+        started = workers = min(self._settings.max_concurrency, len(calls))
         fatal: errors.Qwen3VLLMError | None = None
+        in_vain = 0  # calls in a row that a sick server failed
 
         def slow_down() -> None:
             nonlocal workers
             workers = max(1, workers // 2)
 
         async def work(number: int) -> None:
-            nonlocal fatal
+            nonlocal fatal, in_vain
             for index, call in waiting:
-                results[index] = fatal or await self._send(call, slow_down)
-                if _stops_all(results[index]):
-                    fatal = results[index]
+                result = results[index] = fatal or await self._send(call, slow_down)
+                in_vain = in_vain + 1 if _may_stop_all(result) else 0
+                # One more than were in flight at once: the last had the server for itself.
+                if _stops_all(result) or in_vain > started:
+                    fatal = result
                 if number >= workers:
                     return  # the server is busy: leave the rest to the others
 
@@ -136,11 +146,12 @@ class Transport:
         attempt = 0
         while True:
             try:
-                async with self._in_flight:
+                async with self._in_flight.get():
                     answer = await self._exchange(call)
                 raise_for_error(answer)
                 return call.decode(answer)
             except errors.Qwen3VLLMError as error:
+                error.args = tuple(self._masked(words) for words in error.args)
                 delay = retry_delay(error, attempt) if attempt < self._settings.max_retries else None
                 if delay is None:
                     return error
@@ -153,7 +164,6 @@ class Transport:
     async def _exchange(self, call: Call[Any]) -> Answer:
         url = self.root + call.path
         body = None if call.body is None else orjson.dumps(call.body)
-        trace = _Trace()
         try:
             async with _loop.session().request(
                 "GET" if body is None else "POST",
@@ -163,59 +173,69 @@ class Transport:
                 timeout=self._timeout,
                 allow_redirects=False,
                 proxy=self._proxy,
-                proxy_auth=self._proxy_auth,
-                trace_request_ctx=trace,
+                trace_request_ctx=self.root,
             ) as response:
                 content = await response.read()
+        except aiohttp.ConnectionTimeoutError:
+            raise errors.RequestTimeoutError(
+                f"{url} took no connection within {self._timeout.sock_connect:g} s"
+            ) from None
         except TimeoutError:
             raise errors.RequestTimeoutError(
                 f"{url} gave no complete answer within {self._settings.timeout:g} s"
             ) from None
         except aiohttp.ClientSSLError as error:
             raise errors.ServerUnreachableError(f"No TLS connection to {url}: {error}", "tls") from error
-        except aiohttp.ClientConnectorError as error:
+        except aiohttp.ClientProxyConnectionError as error:
             raise errors.ServerUnreachableError(
-                f"Cannot connect to {url} ({error.os_error.strerror or error.os_error}). If no server runs "
-                f"there, start one: {self._start_command}"
+                f"Cannot connect to the proxy {error.host}:{error.port}, which the environment sets for {url}"
+            ) from error
+        except aiohttp.ClientConnectorError as error:
+            reason = error.os_error.strerror or str(error.os_error) or "closed while connecting"
+            raise errors.ServerUnreachableError(
+                f"Cannot connect to {url} ({reason}). If no server runs there, start one: "
+                f"{self._start_command}"
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise errors.ServerUnreachableError(
                 f"The connection to {url} broke: {error or type(error).__name__}", "lost"
             ) from error
-        if response.status >= 300 and self._secret:  # a proxy may echo what it was sent
-            content = content.replace(self._secret.encode(), b"***")
+        if response.status >= 300:
+            # Here too, for an error cut short might show the first half of a key.
+            content = self._masked(content.decode("utf-8", "replace")).encode()
         if 300 <= response.status < 400:
             raise errors.ServerError(
                 f"{url} redirects to {response.headers.get('location', 'nowhere')}: use that as base_url",
                 status=response.status,
             )
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(url, response.status, headers, content, trace.reused)
+        return Answer(url, response.status, headers, content)
+
+    def _masked(self, words: str) -> str:
+        """Hide what was sent in confidence: a server or a proxy may echo it."""
+        for secret in self._secrets:
+            words = words.replace(secret, "***")
+        return words
 
 
-def _proxy_for(root: str) -> tuple[URL | None, aiohttp.BasicAuth | None]:
+def _secrets(key: str, headers: Mapping[str, str]) -> list[str]:
+    """The key, and values of headers long enough to be one, with and without a word like Bearer."""
+    values = {part for value in headers.values() for part in (value, value.rpartition(" ")[2])}
+    found = {value for value in values if len(value) >= _SHORTEST_SECRET} | ({key} if key else set())
+    return sorted(found, key=len, reverse=True)
+
+
+def _proxy_for(root: str) -> str | None:
     """Look for HTTP_PROXY, HTTPS_PROXY and NO_PROXY once.
 
-    aiohttp's `trust_env` does so for each request, and reads ~/.netrc too, in two threads: 0.4 ms of CPU.
+    aiohttp's `trust_env` does so for each request, in two threads (0.4 ms of CPU), and where ~/.netrc knows
+    the host it refuses to send our key.
     """
-    try:
-        return get_env_proxy_for_url(URL(root))
-    except LookupError:
-        return None, None
-
-
-@dataclass(slots=True)
-class _Trace:
-    reused: bool = False
-
-
-def _noting_reuse() -> aiohttp.TraceConfig:
-    async def note(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
-        context.trace_request_ctx.reused = True
-
-    config = aiohttp.TraceConfig()
-    config.on_connection_reuseconn.append(note)
-    return config
+    parts = urlsplit(root)
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    proxy = getproxies().get(parts.scheme, "")
+    return proxy if proxy.startswith("http://") else None  # aiohttp speaks to no others
 
 
 def retry_delay(error: errors.Qwen3VLLMError, attempt: int) -> float | None:
@@ -238,6 +258,13 @@ def retry_delay(error: errors.Qwen3VLLMError, attempt: int) -> float | None:
             return None
 
 
+def _may_stop_all(result: object) -> bool:
+    """Whether the server seems sick, rather than one call wrong."""
+    return isinstance(result, errors.RequestTimeoutError | errors.OverloadedError) or (
+        isinstance(result, errors.ServerError) and result.status >= 500
+    )
+
+
 def _stops_all(result: object) -> bool:
     """Whether every further call to this server would fail the same way."""
     return isinstance(
@@ -249,6 +276,21 @@ def _stops_all(result: object) -> bool:
     )
 
 
+class OfLoop(Generic[T]):
+    """Something of asyncio's, made anew on another event loop: a forked child's, which shares no waiters."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: tuple[asyncio.AbstractEventLoop, T] | None = None
+
+    def get(self) -> T:
+        """To be called on the loop."""
+        loop = asyncio.get_running_loop()
+        if self._made is None or self._made[0] is not loop:
+            self._made = loop, self._make()
+        return self._made[1]
+
+
 class _BackgroundLoop:
     """This process's event loop for HTTP, in a daemon thread, made when first used."""
 
@@ -257,6 +299,7 @@ class _BackgroundLoop:
         self._running: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
         self._left_to_parent: list[object] = []
+        self.connections_made: Counter[str] = Counter()
 
     def get(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -274,9 +317,17 @@ class _BackgroundLoop:
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=_READ_BUFFER_BYTES,
-                trace_configs=[_noting_reuse()],
+                trace_configs=[self._counting_connections()],
             )
         return self._session
+
+    def _counting_connections(self) -> aiohttp.TraceConfig:
+        async def count(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+            self.connections_made[context.trace_request_ctx] += 1
+
+        config = aiohttp.TraceConfig()
+        config.on_connection_create_end.append(count)
+        return config
 
     def close(self) -> None:
         loop, session = self._running, self._session

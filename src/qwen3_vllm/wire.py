@@ -27,16 +27,12 @@ _UNPRINTED = 400  # characters of a server's own words that an error repeats
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer; header names in lower case.
-
-    `reused`: it came over a connection that an earlier request had opened, so from the same server process.
-    """
+    """One HTTP answer; header names in lower case."""
 
     url: str
     status: int
     headers: Mapping[str, str]
     content: bytes
-    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +192,10 @@ def _json_vectors(answer: Answer, count: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores in the order asked, float32 in [0, 1], and the tokens the server counted for all of them.
-
-    `same_process`: the answer is known to come from the server process of an earlier one.
-    """
+    """Scores in the order asked, float32 in [0, 1], and the tokens the server counted for all of them."""
 
     values: NDArray[np.float32]
     prompt_tokens: int | None
-    same_process: bool
 
 
 def score(
@@ -251,7 +243,7 @@ def _scores(answer: Answer, count: int, read: Callable[[Mapping[str, Any]], Any]
         raise _unexpected(answer, "scores from 0 to 1", f"scores from {values.min()} to {values.max()}")
     usage = _json(answer).get("usage")
     tokens = _count(usage, "prompt_tokens") or _count(usage, "total_tokens")
-    return Scores(values.clip(0, 1), tokens, answer.reused)
+    return Scores(values.clip(0, 1), tokens)
 
 
 # --- answers and errors --------------------------------------------------------------------------------

@@ -1,0 +1,441 @@
+"""Servers that misbehave on purpose: each call ends in time, in the right result or in one clear error."""
+
+import asyncio
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qwen3_vllm import EmbeddingClient, errors, transport
+
+from .conftest import Embed
+from .fake_vllm import END_TOKEN, FakeVLLM
+from .faults import (
+    Fault,
+    Reply,
+    Request,
+    SocketServer,
+    always,
+    changed,
+    cut_off,
+    drip,
+    drip_body,
+    first,
+    hang,
+    hang_in_body,
+    honest,
+    instead,
+    reset,
+    serve,
+)
+
+TEXTS = [f"text {number}" for number in range(10)]
+TIMEOUT = 0.3
+EMBEDDINGS = "/v1/embeddings"
+BUSY = {"error": {"message": "The engine is currently busy", "type": "Service Unavailable", "code": 503}}
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(request: pytest.FixtureRequest) -> None:
+    if "retry_after" not in request.node.name and "waiting" not in request.node.name:
+        request.getfixturevalue("quick_retries")
+
+
+def client_of(server: SocketServer, **options: object) -> EmbeddingClient:
+    return EmbeddingClient(base_url=server.base_url, **{"timeout": TIMEOUT, "batch_size": 4, **options})
+
+
+def right(texts: list[str]) -> np.ndarray:
+    return np.stack([FakeVLLM("embedding").vector(text + END_TOKEN) for text in texts])
+
+
+def assert_right(vectors: np.ndarray, texts: list[str] = TEXTS) -> None:
+    np.testing.assert_allclose(vectors, right(texts), atol=1e-6)
+
+
+# --- faults that pass ----------------------------------------------------------------------------------
+
+PASSING: dict[str, Fault] = {
+    "reset in mid-answer": reset,
+    "closed in mid-answer": cut_off,
+    "hang before headers": hang,
+    "hang in mid-body": hang_in_body,
+    "slow headers": drip,
+    "slow body": drip_body,
+    "500": instead(500),
+    "502 with a page": instead(502, "<html><h1>Bad Gateway</h1></html>"),
+    "503": instead(503, BUSY),
+    "503 with Retry-After": instead(503, BUSY, **{"Retry-After": "1"}),
+    "503 with a date": instead(503, BUSY, **{"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}),
+    "429": instead(429, {"error": "Too many requests"}, **{"Retry-After": "1"}),
+    "504": instead(504),
+    "500 with status 200": instead(200, {"error": {"message": "EngineCore", "code": 500}}),
+    "truncated JSON": instead(200, "{"),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+def test_a_fault_that_passes_costs_nothing(fault: Fault, embed: Embed) -> None:
+    with serve(FakeVLLM("embedding")) as server:
+        client = client_of(server)
+        client.embed_documents(["warm"])
+        server.fault = first(1, fault, EMBEDDINGS)
+
+        assert_right(embed(client, TEXTS))
+
+
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+def test_a_fault_at_the_first_contact_costs_nothing(fault: Fault, embed: Embed) -> None:
+    if fault is PASSING["truncated JSON"]:
+        pytest.skip("a probe of one text cannot be halved")
+    with serve(FakeVLLM("embedding"), first(1, fault, EMBEDDINGS)) as server:
+        assert_right(embed(client_of(server), TEXTS))
+
+
+# --- faults that stay ----------------------------------------------------------------------------------
+
+
+def no_http(connection: socket.socket, reply: Reply) -> None:
+    connection.sendall(b"SSH-2.0\r\n\r\n")
+
+
+LASTING: dict[str, tuple[Fault, type[errors.Qwen3VLLMError], str]] = {
+    "reset in mid-answer": (reset, errors.ServerUnreachableError, "broke"),
+    "closed in mid-answer": (cut_off, errors.ServerUnreachableError, "broke"),
+    "hang before headers": (hang, errors.RequestTimeoutError, "within 0.3 s"),
+    "hang in mid-body": (hang_in_body, errors.RequestTimeoutError, "within 0.3 s"),
+    "slow headers": (drip, errors.RequestTimeoutError, "within 0.3 s"),
+    "slow body": (drip_body, errors.RequestTimeoutError, "within 0.3 s"),
+    "500": (instead(500, {"error": {"message": "EngineCore died"}}), errors.ServerError, "EngineCore died"),
+    "502 with a page": (instead(502, "<html><h1>Bad Gateway</h1>"), errors.ServerError, "Bad Gateway"),
+    "503": (instead(503, BUSY), errors.OverloadedError, "currently busy"),
+    "503 with Retry-After": (
+        instead(503, BUSY, **{"Retry-After": "1"}),
+        errors.OverloadedError,
+        "currently busy",
+    ),
+    "429": (instead(429, {"error": "Too many"}), errors.OverloadedError, "Too many"),
+    "401": (instead(401, {"error": "Unauthorized"}), errors.AuthenticationError, "VLLM_API_KEY"),
+    "redirect": (instead(307, None, Location="https://other/v1"), errors.ServerError, "https://other/v1"),
+    "an HTML page": (
+        instead(200, "<html>Log in</html>"),
+        errors.InvalidAnswerError,
+        "an HTML page: Log in",
+    ),
+    "truncated body": (changed(lambda body: body[:-3]), errors.InvalidAnswerError, "bytes"),
+    "wrong count": (changed(lambda body: body[:-64]), errors.InvalidAnswerError, "bytes|numbers"),
+    "wrong dimensions": (changed(lambda body: body + body), errors.InvalidAnswerError, "32 each"),
+    "NaN": (changed(lambda body: b"\xff" * len(body)), errors.InvalidAnswerError, "NaN"),
+    "no HTTP": (no_http, errors.ServerUnreachableError, "broke"),
+    "unknown encoding": (
+        instead(200, [], **{"Content-Encoding": "gzip"}),
+        errors.ServerUnreachableError,
+        "broke",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fault", "kind", "words"), LASTING.values(), ids=LASTING)
+def test_a_fault_that_stays_ends_in_one_clear_error_in_time(
+    fault: Fault, kind: type[errors.Qwen3VLLMError], words: str, embed: Embed
+) -> None:
+    with serve(FakeVLLM("embedding")) as server:
+        client = client_of(server)
+        client.embed_documents(["warm"])
+        server.fault = always(fault)
+        began = time.monotonic()
+
+        with pytest.raises(errors.Qwen3VLLMError, match=words) as caught:
+            embed(client, TEXTS)
+
+        assert type(caught.value) is kind
+        assert time.monotonic() - began < 4 * TIMEOUT + 1
+        assert sorted(caught.value.errors) == list(range(10))
+        assert server.base_url in str(caught.value)
+
+
+@pytest.mark.parametrize(("fault", "kind", "words"), LASTING.values(), ids=LASTING)
+def test_a_fault_that_was_always_there_ends_in_one_clear_error_in_time(
+    fault: Fault, kind: type[errors.Qwen3VLLMError], words: str
+) -> None:
+    with serve(FakeVLLM("embedding"), always(fault)) as server:
+        began = time.monotonic()
+
+        with pytest.raises(errors.Qwen3VLLMError):
+            client_of(server).embed_documents(TEXTS)
+
+        assert time.monotonic() - began < 4 * TIMEOUT + 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "requests"),
+    [
+        (instead(500), 4),
+        (instead(503, BUSY, **{"Retry-After": "1"}), 4),
+        (instead(400, {"error": {"message": "no"}}), 1),
+        (instead(404), 1),
+        (reset, 4),
+        (hang, 2),
+    ],
+    ids=["500", "503", "400", "404", "reset", "hang"],
+)
+def test_a_request_is_repeated_only_where_that_may_help(fault: Fault, requests: int, embed: Embed) -> None:
+    with serve(FakeVLLM("embedding")) as server:
+        client = client_of(server, max_retries=3)
+        client.embed_documents(["warm"])
+        server.requests.clear()
+        server.fault = always(fault)
+
+        with pytest.raises(errors.Qwen3VLLMError):
+            embed(client, ["one"])
+
+        assert len(server.bodies(EMBEDDINGS)) == requests
+
+
+@pytest.mark.parametrize(
+    "fault", [hang, instead(500), instead(503, BUSY), reset], ids=["hang", "500", "503", "reset"]
+)
+def test_a_dead_server_ends_a_long_call_as_soon_as_a_short_one(fault: Fault, embed: Embed) -> None:
+    """A thousand texts must not wait for a thousand time limits."""
+    with serve(FakeVLLM("embedding")) as server:
+        client = client_of(server, timeout=0.2, max_concurrency=4)
+        client.embed_documents(["warm"])
+        server.fault = always(fault, EMBEDDINGS)
+        began = time.monotonic()
+
+        with pytest.raises(errors.Qwen3VLLMError) as caught:
+            embed(client, [f"text {number}" for number in range(1000)])
+
+        assert time.monotonic() - began < 3
+        assert len(caught.value.errors) == 1000
+        assert len(server.bodies(EMBEDDINGS)) < 150
+
+
+def test_one_poisoned_batch_takes_no_other_with_it(embed: Embed) -> None:
+    def choose(request: Request) -> Fault:
+        return instead(500) if b"poison" in request.body else honest
+
+    texts = ["poison", *(f"text {number}" for number in range(99))]
+    with serve(FakeVLLM("embedding"), choose) as server:
+        with pytest.raises(errors.ServerError) as caught:
+            embed(client_of(server), texts)
+
+        assert sorted(caught.value.errors) == [0, 1, 2, 3]
+        assert caught.value.partial is not None
+        assert_right(caught.value.partial[4:], texts[4:])
+
+
+# --- connections ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port: int = unused.getsockname()[1]
+    return port
+
+
+def test_a_refused_connection_says_what_to_start(unused_port: int, embed: Embed) -> None:
+    client = EmbeddingClient(base_url=f"http://127.0.0.1:{unused_port}")
+
+    with pytest.raises(errors.ServerUnreachableError, match="qwen3-vllm serve embedding") as caught:
+        embed(client, TEXTS)
+
+    assert caught.value.cause == "connect"
+
+
+def test_an_unknown_host_is_told(embed: Embed) -> None:
+    with pytest.raises(errors.ServerUnreachableError, match=r"no-such-host\.invalid"):
+        embed(EmbeddingClient(base_url="http://no-such-host.invalid", max_retries=0), TEXTS)
+
+
+def test_tls_to_a_server_without_it_fails_at_once(embedding_server: SocketServer, embed: Embed) -> None:
+    client = EmbeddingClient(base_url=embedding_server.base_url.replace("http:", "https:"))
+
+    with pytest.raises(errors.ServerUnreachableError, match="No TLS connection") as caught:
+        embed(client, TEXTS)
+
+    assert caught.value.cause == "tls"
+
+
+@pytest.fixture(scope="module")
+def self_signed(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    folder: Path = tmp_path_factory.mktemp("tls")
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def test_a_certificate_that_nobody_signed_is_refused_at_once(
+    self_signed: ssl.SSLContext, embed: Embed
+) -> None:
+    with serve(FakeVLLM("embedding"), tls=self_signed) as server:
+        with pytest.raises(errors.ServerUnreachableError, match=r"(?i)certificate") as caught:
+            embed(EmbeddingClient(base_url=server.base_url), TEXTS)
+
+        assert caught.value.cause == "tls"
+        assert server.requests == []
+
+
+def test_a_server_that_closed_its_idle_connections_is_called_again(embed: Embed) -> None:
+    with serve(FakeVLLM("embedding")) as server:
+        client = client_of(server)
+        client.embed_documents(TEXTS)
+        server.restart()
+
+        assert_right(embed(client, TEXTS))
+
+
+def test_a_server_down_for_a_moment_is_waited_for(embed: Embed) -> None:
+    with serve(FakeVLLM("embedding")) as server:
+        client = client_of(server, max_retries=6)
+        client.embed_documents(["warm"])
+        server.stop()
+        loop_free = asyncio.run(_restart_soon(server, client, embed))
+
+        assert_right(loop_free)
+
+
+async def _restart_soon(server: SocketServer, client: EmbeddingClient, embed: Embed) -> np.ndarray:
+    waiting = asyncio.create_task(asyncio.to_thread(embed, client, TEXTS))
+    await asyncio.sleep(0.05)
+    server.restart()
+    return await waiting
+
+
+class Slow:
+    """Answers after 10 ms, and notes how many requests were being answered."""
+
+    def __init__(self) -> None:
+        self.fake = FakeVLLM("embedding")
+        self.seen: list[int] = []
+        self._now: list[Request] = []
+
+    def __call__(self, request: Request) -> Reply | None:
+        self._now.append(request)
+        self.seen.append(len(self._now))
+        time.sleep(0.01)
+        self._now.remove(request)
+        return self.fake(request)
+
+
+def test_requests_in_flight_stay_within_the_limit(embed: Embed) -> None:
+    slow = Slow()
+    with serve(slow) as server:
+        client = client_of(server, batch_size=1, max_concurrency=3, timeout=30)
+
+        assert_right(embed(client, TEXTS))
+
+    assert max(slow.seen) == 3
+
+
+def test_calls_at_once_share_the_limit() -> None:
+    slow = Slow()
+    with serve(slow) as server:
+        client = client_of(server, batch_size=1, max_concurrency=3, timeout=30)
+
+        async def calls() -> None:
+            await asyncio.gather(*(client.aembed_documents([f"{n}", f"{n}'"]) for n in range(8)))
+
+        asyncio.run(calls())
+
+    assert max(slow.seen) == 3
+
+
+def test_a_busy_server_gets_fewer_requests_at_once(embed: Embed) -> None:
+    slow = Slow()
+    with serve(slow) as server:
+        client = client_of(server, batch_size=1, max_concurrency=8, timeout=30)
+        client.embed_documents(["warm"])
+        server.fault = first(8, instead(503, BUSY), EMBEDDINGS)
+        embed(client, [f"text {number}" for number in range(40)])
+
+    assert max(slow.seen) > 4
+    assert max(slow.seen[-10:]) == 1
+
+
+# --- the user's environment ----------------------------------------------------------------------------
+
+
+def test_a_netrc_entry_does_not_get_in_the_way_of_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embed: Embed
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    with serve(FakeVLLM("embedding", api_key="key")) as server:
+        assert_right(embed(client_of(server, api_key="key"), TEXTS))
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch, embed: Embed) -> None:
+    fake = FakeVLLM("embedding")
+
+    def proxy(request: Request) -> Reply | None:
+        path = request.path.removeprefix("http://vllm.invalid:8000")
+        return fake(Request(request.method, path, request.headers, request.body))
+
+    with serve(proxy) as server:
+        monkeypatch.setenv("http_proxy", server.base_url.replace("://", "://user:hush@"))
+        monkeypatch.setenv("no_proxy", "")
+
+        assert_right(embed(EmbeddingClient(base_url="http://vllm.invalid:8000"), TEXTS))
+
+        assert all(path.startswith("http://vllm.invalid:8000/") for path in server.paths())
+        assert {r.headers["proxy-authorization"] for r in server.requests} == {"Basic dXNlcjpodXNo"}
+
+
+def test_no_proxy_is_honoured(
+    monkeypatch: pytest.MonkeyPatch, embedding_server: SocketServer, unused_port: int, embed: Embed
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{unused_port}")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    assert_right(embed(client_of(embedding_server), TEXTS))
+
+
+def test_a_proxy_that_is_down_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, unused_port: int, embed: Embed
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://user:hush@127.0.0.1:{unused_port}")
+    monkeypatch.setenv("no_proxy", "")
+
+    with pytest.raises(errors.ServerUnreachableError, match=f"proxy.*{unused_port}") as caught:
+        embed(EmbeddingClient(base_url="http://vllm.invalid:8000", max_retries=0), TEXTS)
+
+    assert "hush" not in str(caught.value)
+
+
+# --- retry_delay ---------------------------------------------------------------------------------------
+
+
+def test_waiting_doubles_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    busy = errors.OverloadedError("", status=503)
+
+    assert [transport.retry_delay(busy, n) for n in range(6)] == [0.5, 1, 2, 4, 8, 8]
+
+
+def test_waiting_varies_so_that_clients_do_not_come_back_all_at_once() -> None:
+    busy = errors.OverloadedError("", status=503)
+
+    assert len({transport.retry_delay(busy, 3) for _ in range(20)}) > 10
+
+
+@pytest.mark.parametrize(("asked", "waited"), [(0.0, 0.0), (7.0, 7.0), (86_400.0, 60.0)])
+def test_retry_after_is_honoured_up_to_a_minute(asked: float, waited: float) -> None:
+    error = errors.OverloadedError("", status=429, retry_after=asked)
+
+    assert transport.retry_delay(error, 0) == waited
