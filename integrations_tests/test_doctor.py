@@ -1,0 +1,121 @@
+"""Examining real servers: right ones pass, each wrong one fails by its own check."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from qwen3_vllm.cli import app
+from qwen3_vllm.doctor import Check, examine
+from qwen3_vllm.serving import ServeOptions
+
+from .conftest import Boot, RunningServer
+
+KEY = "a-key-that-nobody-may-see-4711"
+TEMPLATE = Path(__file__).parent.parent / "src/qwen3_vllm/templates/qwen3_reranker.jinja"
+
+
+def by_name(checks: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+def failed(checks: list[Check]) -> set[str]:
+    return {check.name for check in checks if check.status == "fail"}
+
+
+def test_a_right_embedding_server_passes(embedding_server: RunningServer) -> None:
+    checks = examine(embedding_url=embedding_server.base_url)
+
+    assert {check.status for check in checks} == {"ok", "skip"}, checks
+    assert [check.name for check in checks if check.status == "skip"] == ["embedding.published numbers"]
+    assert str(embedding_server.model_path) in by_name(checks)["embedding.model"].seen
+
+
+def test_a_reranker_without_a_template_passes(reranker_server: RunningServer) -> None:
+    checks = examine(reranker_url=reranker_server.base_url)
+
+    assert failed(checks) == set(), checks
+    assert "none at the server" in by_name(checks)["reranker.template"].seen
+
+
+def test_a_reranker_with_our_template_passes(templated_reranker_server: RunningServer) -> None:
+    checks = examine(reranker_url=templated_reranker_server.base_url)
+
+    assert failed(checks) == set(), checks
+    assert by_name(checks)["reranker.template"].status == "ok"
+    assert "the server's" in by_name(checks)["reranker.template"].seen
+
+
+def test_wrong_prompts_score_elsewhere_on_a_real_model(reranker_server: RunningServer) -> None:
+    values = by_name(examine(reranker_url=reranker_server.base_url))["reranker.scores"].values
+
+    right = values["through this client"]
+    for way, scores in values.items():
+        apart = max(abs(a - b) for a, b in zip(right, scores, strict=True))
+        assert (apart > 0.01) is (way != "through this client"), way
+
+
+def test_swapped_addresses_are_failed_checks(
+    embedding_server: RunningServer, reranker_server: RunningServer
+) -> None:
+    checks = examine(embedding_url=reranker_server.base_url, reranker_url=embedding_server.base_url)
+
+    assert failed(checks) == {"embedding.serves embeddings", "reranker.is a Qwen3 reranker"}
+
+
+def test_wrong_pooling_fails(boot: Boot, checkpoints: Path) -> None:
+    pooler = json.dumps({"pooling_type": "MEAN", "use_activation": False})
+    options = ServeOptions(
+        "embedding",
+        str(checkpoints / "Qwen3-Embedding-random"),
+        port=0,
+        dtype="float32",
+        extra_args=("--pooler-config", pooler),
+    )
+
+    checks = examine(embedding_url=boot(options).base_url)
+
+    assert failed(checks) == {"embedding.unit norm", "embedding.end token"}, checks
+
+
+def test_a_wrong_template_fails_behind_a_right_guard(boot: Boot, checkpoints: Path, tmp_path: Path) -> None:
+    # As vLLM ships it: Jinja strips the last newline, and the prompt ends one short.
+    template = tmp_path / "stock.jinja"
+    template.write_text(TEMPLATE.read_text().removesuffix("\n"))
+    options = ServeOptions(
+        "reranker",
+        str(checkpoints / "Qwen3-Reranker-random"),
+        port=0,
+        dtype="float32",
+        api_key=KEY,
+        extra_args=("--chat-template", str(template)),
+    )
+    server = boot(options)
+
+    checks = examine(reranker_url=server.base_url, api_key=KEY)
+
+    assert failed(checks) == {"reranker.template"}, checks
+    assert by_name(checks)["reranker.key"].status == "ok"
+    assert failed(examine(reranker_url=server.base_url)) == {"reranker.reachable"}
+
+
+def test_the_command_passes_right_servers(
+    embedding_server: RunningServer, templated_reranker_server: RunningServer
+) -> None:
+    urls = [
+        "--embedding-url",
+        embedding_server.base_url,
+        "--reranker-url",
+        f"{templated_reranker_server.base_url}/v1",
+    ]
+
+    ended = CliRunner().invoke(app, ["doctor", *urls, "--json"])
+
+    assert ended.exit_code == 0, ended.output
+    assert json.loads(ended.stdout)["ok"] is True
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://nowhere.invalid"])
+def test_nothing_there_ends_with_1(url: str) -> None:
+    assert CliRunner().invoke(app, ["doctor", "--embedding-url", url]).exit_code == 1
