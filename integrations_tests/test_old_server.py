@@ -50,7 +50,9 @@ INSTRUCTIONS = [INSTRUCTION, "Judge whether the document names a fruit"]
 
 
 @contextmanager
-def old_server(role: str, model: Path, log: Path, *, chat_template: bool = True) -> Iterator[RunningServer]:
+def old_server(
+    role: str, model: Path, log: Path, *, chat_template: bool = True, extra_args: tuple[str, ...] = ()
+) -> Iterator[RunningServer]:
     """Boot the old vLLM by the launcher's own command for it."""
     assert PYTHON is not None
     options = ServeOptions(
@@ -60,6 +62,7 @@ def old_server(role: str, model: Path, log: Path, *, chat_template: bool = True)
         dtype="float32",
         max_model_len=CONTEXT,
         chat_template=chat_template,
+        extra_args=extra_args,
     )
     build = VllmBuild(Version(VERSION), is_cpu_build=True, launcher=(PYTHON, "-P", str(vllm_any.__file__)))
     options, command = prepare(options, vllm=build)
@@ -82,7 +85,9 @@ def reranker(
 @pytest.fixture(scope="module")
 def embedder(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     log = tmp_path_factory.mktemp("old") / "vllm.log"
-    with old_server("embedding", checkpoints / "Qwen3-Embedding-random", log) as server:
+    model = checkpoints / "Qwen3-Embedding-random"
+    # A budget of one context a step: two long texts in flight, and the scheduler splits the second.
+    with old_server("embedding", model, log, extra_args=("--max-num-batched-tokens", str(CONTEXT))) as server:
         yield server
 
 
@@ -212,6 +217,14 @@ class TestEmbedder:
         documents = [*DOCUMENTS, *edges, "巴黎是法国的首都，" * 300, ""]
         vectors = EmbeddingClient(base_url=embedder.base_url).embed_documents(documents)
         assert_same_directions(vectors, embedding_reference.documents(documents, LIMIT))
+
+    def test_long_texts_side_by_side_do_not_hang_it(
+        self, embedder: RunningServer, embedding_reference: ReferenceEmbedding
+    ) -> None:
+        numbers = np.random.default_rng(0).integers(1000, 90_000, 300).tolist()
+        texts = ["".join(f" {number}" for number in numbers[start:]) for start in range(0, 100, 20)]
+        vectors = EmbeddingClient(base_url=embedder.base_url, timeout=60).embed_documents(texts)
+        assert_same_directions(vectors, embedding_reference.documents(texts, LIMIT))
 
     def test_dimensions_are_cut_and_of_length_one(
         self, embedder: RunningServer, embedding_reference: ReferenceEmbedding
