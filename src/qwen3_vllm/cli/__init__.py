@@ -2,7 +2,7 @@
 
 import typer
 
-from . import check, download, embed, serve
+from . import check, download, embed, search, serve
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
@@ -16,3 +16,4 @@ serve.register(app)
 download.register(app)
 embed.register(app)
 check.register(app)
+search.register(app)
