@@ -32,16 +32,20 @@ class Answer:
     url: str
     status: int
     headers: Mapping[str, str]
-    content: bytes
+    content: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One HTTP request and how to read its answer. `path` is relative to the server's root."""
+    """One HTTP request and how to read its answer. `path` is relative to the server's root.
+
+    `into`: memory for a binary answer of just its size; it may be overwritten whatever the answer is.
+    """
 
     path: str
     body: dict[str, Any] | None
     decode: Callable[[Answer], T]
+    into: memoryview | None = None
 
 
 # --- models, version, tokens ---------------------------------------------------------------------------
@@ -129,7 +133,7 @@ def embeddings(
         width: Numbers a vector of the answer must have; None while that is not known.
         keep: Cut vectors to their first numbers here.
         server_truncates: Let the server cut inputs to its context length.
-        out: Write the rows here, if they are right; None makes an array.
+        out: Write the rows here; None makes an array. Holds anything if the answer is wrong.
     """
     body: dict[str, Any] = {"model": model, "input": list(inputs), "encoding_format": encoding}
     if encoding == "bytes_only":
@@ -157,7 +161,9 @@ def embeddings(
         unit: NDArray[np.float32] = np.divide(vectors, norms[:, None], out=out)
         return unit
 
-    return Call("/v1/embeddings", body, decode)
+    as_it_is = encoding == "bytes_only" and dtype == "float32" and keep in (None, width)
+    into = out.data.cast("B") if out is not None and as_it_is else None
+    return Call("/v1/embeddings", body, decode, into)
 
 
 def unchecked_embeddings(model: str, inputs: Sequence[str | TokenIds]) -> Call[NDArray[np.float32]]:
@@ -287,7 +293,7 @@ def _unexpected(answer: Answer, wanted: str, got: str | None = None) -> errors.I
 
 
 def _excerpt(answer: Answer) -> str:
-    text = answer.content[: 4 * _UNPRINTED].decode("utf-8", "replace")
+    text = bytes(answer.content[: 4 * _UNPRINTED]).decode("utf-8", "replace")
     if "<html" in text.lower() or "<!doctype" in text.lower():
         text = "an HTML page: " + re.sub(r"<[^>]*>", " ", text)
     text = " ".join(text.split())
