@@ -41,7 +41,6 @@ def test_query_engine_keeps_what_the_reference_would(
         index.as_retriever(similarity_top_k=RETRIEVED),
         llm=MockLLM(),
         node_postprocessors=[Qwen3VLLMReranker(base_url=reranker_server.base_url, top_n=KEPT)],
-        response_mode="no_text",
     )
 
     response = asyncio.run(engine.aquery(QUERY)) if is_async else engine.query(QUERY)
