@@ -63,11 +63,13 @@ class FakeVLLM:
         path = request.path
         if self.api_key and path.startswith("/v1") and self._key_of(request) != self.api_key:
             return Reply.of_json({"error": "Unauthorized"}, 401)
+        if path in self.missing:
+            return Reply.of_json({"detail": "Not Found"}, 404)
         if path == "/v1/models":
             return Reply.of_json({"data": [{"id": self.model, "max_model_len": self.context}]})
         if path == "/version":
             return Reply.of_json({"version": self.version})
-        if path not in self._routes or path in self.missing:
+        if path not in self._routes:
             return self._not_served(path)
         try:
             body = request.json
@@ -235,7 +237,7 @@ class FakeVLLM:
         return Reply.of_json({"object": "list", "model": self.model, "data": data, "usage": usage})
 
     def _not_served(self, path: str) -> Reply:
-        if self.release >= Version("0.16") or path in self.missing:
+        if self.release >= Version("0.16"):
             return Reply.of_json({"detail": "Not Found"}, 404)
         name = path.rpartition("/")[2].capitalize()
         return self._error(Refused(400, f"The model does not support {name} API"))

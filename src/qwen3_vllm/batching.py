@@ -33,7 +33,7 @@ def unsendable_texts(texts: Sequence[object], noun: str) -> Failures:
         InputError: `texts` is one string, or no sequence: nothing can be indexed then.
     """
     if isinstance(texts, str | bytes) or not isinstance(texts, Sequence | np.ndarray):
-        raise errors.InputError(f"pass a list of {noun}s, not one {type(texts).__name__}")
+        raise errors.InputError(f"pass a list of {_plural(noun)}, not one {type(texts).__name__}")
     found: Failures = {}
     for index, text in enumerate(texts):
         reason = _unsendable(text)
@@ -133,15 +133,21 @@ def failed(
     if of_server is not None:
         error = of_server
         if len(failures) < total:
-            error.add_note(f"{len(failures)} of {total} {noun}s failed; error.partial has the others.")
+            error.add_note(
+                f"{len(failures)} of {total} {_plural(noun)} failed; error.partial has the others."
+            )
     else:
         named = "; ".join(str(error) for error in list(by_index.values())[:_NAMED])
         more = f"; and {len(by_index) - _NAMED} more" if len(by_index) > _NAMED else ""
         all_too_long = all(isinstance(error, errors.TooLongError) for error in by_index.values())
         kind = errors.TooLongError if all_too_long else errors.InputError
-        error = kind(f"{len(by_index)} of {total} {noun}s cannot be used: {named}{more}")
+        error = kind(f"{len(by_index)} of {total} {_plural(noun)} cannot be used: {named}{more}")
     error.errors, error.partial = by_index, partial
     return error
+
+
+def _plural(noun: str) -> str:
+    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
 
 
 def _of_text(error: errors.Qwen3VLLMError, index: int, noun: str) -> errors.Qwen3VLLMError:

@@ -1,10 +1,10 @@
 """EmbeddingClient: texts in, unit vectors out, from a vLLM server of Qwen3-Embedding."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,8 @@ Vectors = NDArray[np.float32]
 logger = logging.getLogger(__name__)
 
 _START = "qwen3-vllm serve embedding"
-# After these the server may have been restarted with another model: it is asked before the next call.
-_MAY_BE_ANOTHER_MODEL = (errors.ModelNotFoundError, errors.InvalidAnswerError)
+# After these the server may have been restarted with another set-up: it is asked before the next call.
+_MAY_BE_ANOTHER_SERVER = (errors.ModelNotFoundError, errors.InvalidAnswerError, errors.BadRequestError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,10 @@ class EmbeddingClient(EmbeddingSettings):
 
     def model_post_init(self, context: Any, /) -> None:
         self._transport = Transport(self, start_command=_START)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy; with other options, which are checked, the copy asks its server anew."""
+        return type(self)(**{**dict(self), **update}) if update else super().model_copy(deep=deep)
 
     def embed_queries(self, texts: Sequence[str], *, instruction: str | None = None) -> Vectors:
         """Embed queries, each with the instruction before it.
@@ -194,10 +198,8 @@ class EmbeddingClient(EmbeddingSettings):
         ]
         with _progress(len(texts) - len(refused), show_progress) as advance:
             failures = yield from send_batches(batches, call, store)
-        if any(
-            isinstance(e, errors.ModelNotFoundError | errors.InvalidAnswerError) for e in failures.values()
-        ):
-            self._server.forget()  # restarted with another model, it may be: ask before the next call
+        if any(isinstance(error, _MAY_BE_ANOTHER_SERVER) for error in failures.values()):
+            self._server.forget()
         return vectors, refused | failures
 
     def _fit(

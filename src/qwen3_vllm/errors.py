@@ -76,7 +76,7 @@ class ServerError(Qwen3VLLMError):
         self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_server_error, (type(self), str(self), self.status, self.retry_after)
+        return _rebuild_server_error, (type(self), str(self), self.status, self.retry_after), vars(self)
 
 
 def _rebuild_server_error(

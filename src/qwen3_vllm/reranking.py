@@ -1,9 +1,9 @@
 """RerankClient: the relevance of documents to a query, from a vLLM server of Qwen3-Reranker."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,10 @@ class RerankClient(RerankSettings):
 
     def model_post_init(self, context: Any, /) -> None:
         self._transport = Transport(self, start_command=_START)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy; with other options, which are checked, the copy asks its server anew."""
+        return type(self)(**{**dict(self), **update}) if update else super().model_copy(deep=deep)
 
     def score(
         self, query: str | Sequence[str], documents: Sequence[str], *, instruction: str | None = None

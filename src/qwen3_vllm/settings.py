@@ -1,6 +1,7 @@
 """Options shared by the clients and the adapters: the argument, then the environment, then the default."""
 
 import os
+import re
 from collections.abc import Callable
 from types import NoneType
 from typing import Any, Literal, Self, get_args
@@ -14,7 +15,15 @@ from qwen3_vllm.prompts import DEFAULT_INSTRUCTION
 # (1,178 documents/s; 64 x 32 gives 1,166), and more in flight only adds latency.
 BATCH_SIZE = 32
 MAX_CONCURRENCY = 16
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SECRETS = ("api_key", "default_headers")
+
+
+def _names_host(hostname: str | None) -> bool:
+    """Whether a hostname, or an IPv6 address, has no empty part and no space."""
+    if not hostname or re.search(r"\s", hostname):
+        return False
+    return ":" in hostname or all(hostname.removesuffix(".").split("."))
 
 
 def _from_environment(name: str, default: str) -> Callable[[], str]:
@@ -22,7 +31,7 @@ def _from_environment(name: str, default: str) -> Callable[[], str]:
 
 
 def _api_key_from_environment() -> SecretStr | None:
-    key = os.environ.get("VLLM_API_KEY")
+    key = os.environ.get("VLLM_API_KEY", "").strip()
     return SecretStr(key) if key else None
 
 
@@ -47,6 +56,7 @@ class ServerSettings(BaseModel):
         frozen=True,
         # A validation error must not print what it refused: it may be a key, or a URL with a password.
         hide_input_in_errors=True,
+        validate_default=True,  # the environment's values
         protected_namespaces=(),
     )
 
@@ -66,7 +76,7 @@ class ServerSettings(BaseModel):
         try:
             parts = urlsplit(url)
             # Reading the port checks it.
-            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            valid = parts.scheme in ("http", "https") and _names_host(parts.hostname) and parts.port != 0
         except ValueError:
             valid = False
         if not valid:
@@ -86,6 +96,14 @@ class ServerSettings(BaseModel):
         if not key.get_secret_value().isascii() or not key.get_secret_value().isprintable():
             raise ValueError("api_key must be printable ASCII")
         return key
+
+    @field_validator("default_headers")
+    @classmethod
+    def _check_headers(cls, headers: dict[str, str] | None) -> dict[str, str] | None:
+        for name, value in (headers or {}).items():
+            if not _HEADER_NAME.fullmatch(name) or not value.isprintable():
+                raise ValueError("default_headers must have names of HTTP headers, and values of one line")
+        return headers
 
     @model_validator(mode="before")
     @classmethod

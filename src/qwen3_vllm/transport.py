@@ -299,6 +299,9 @@ class OfLoop(Generic[T]):
         self._make = make
         self._made: tuple[asyncio.AbstractEventLoop, T] | None = None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "OfLoop[T]":
+        return OfLoop(self._make)
+
     def get(self) -> T:
         """To be called on the loop."""
         loop = asyncio.get_running_loop()
