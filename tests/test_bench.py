@@ -52,6 +52,15 @@ def test_ratios_hold_within_a_round() -> None:
     assert ratio([6, 60], [2, 20]) == spread([3, 3])
 
 
+def test_a_result_has_each_client_as_times_the_first() -> None:
+    first, other = series("a", (1, 2), (10, 20)), series("b", (2, 6), (20, 60))
+
+    row = Result(Plan(), {}, (first, other)).as_json()["results"][1]
+
+    assert row["speed_ratio_to_first"] == {"median": 0.5, "low": 0.5, "high": 0.5}
+    assert row["cpu_ratio_to_first"] == {"median": 3.0, "low": 3.0, "high": 3.0}
+
+
 def test_every_client_has_its_turn_and_none_is_always_first() -> None:
     order: list[str] = []
     clients = {name: (lambda name=name: order.append(name)) for name in ("a", "b", "c")}

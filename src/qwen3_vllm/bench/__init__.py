@@ -4,7 +4,7 @@
 >>> run_bench(Plan(embedding_url="http://localhost:8000/v1"))  # doctest: +SKIP
 """
 
-from qwen3_vllm.bench.measure import CASES, Bar, Plan, Result, Series, spread
+from qwen3_vllm.bench.measure import CASES, Bar, Plan, Result, Series, Spread, spread
 from qwen3_vllm.bench.run import run_bench
 
-__all__ = ["CASES", "Bar", "Plan", "Result", "Series", "run_bench", "spread"]
+__all__ = ["CASES", "Bar", "Plan", "Result", "Series", "Spread", "run_bench", "spread"]

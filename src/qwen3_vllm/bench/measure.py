@@ -115,6 +115,11 @@ class Result:
     def of(self, case: Case) -> list[Series]:
         return [series for series in self.series if series.case == case]
 
+    def against_first(self, series: Series) -> tuple[Spread, Spread]:
+        """How many times the first client of its case this one is: in speed, and in CPU."""
+        first = self.of(series.case)[0]
+        return ratio(series.per_second, first.per_second), ratio(series.cpu_us, first.cpu_us)
+
     def as_json(self) -> dict[str, Any]:
         """Everything, as JSON values: each client's figures and the rounds they come from."""
         return {
@@ -122,21 +127,23 @@ class Result:
             "plan": asdict(self.plan),
             "environment": dict(self.environment),
             "left_out": list(self.left_out),
-            "results": [_figures(series) for series in self.series],
+            "results": [self._figures(series) for series in self.series],
             "bars": [asdict(bar) for bar in self.bars],
         }
 
-
-def _figures(series: Series) -> dict[str, Any]:
-    return {
-        "case": series.case,
-        "client": series.client,
-        "per_second": asdict(spread(series.per_second)),
-        "cpu_us": asdict(spread(series.cpu_us)),
-        "latency_ms": {f"p{p}": series.latency_ms(p) for p in (50, 95, 99)},
-        "size": series.size,
-        "rounds": [asdict(turn) for turn in series.rounds],
-    }
+    def _figures(self, series: Series) -> dict[str, Any]:
+        speed_ratio, cpu_ratio = self.against_first(series)
+        return {
+            "case": series.case,
+            "client": series.client,
+            "size": series.size,
+            "per_second": asdict(spread(series.per_second)),
+            "cpu_us": asdict(spread(series.cpu_us)),
+            "latency_ms": {f"p{p}": series.latency_ms(p) for p in (50, 95, 99)},
+            "speed_ratio_to_first": asdict(speed_ratio),
+            "cpu_ratio_to_first": asdict(cpu_ratio),
+            "rounds": [asdict(turn) for turn in series.rounds],
+        }
 
 
 def rounds(case: Case, size: int, calls: int, count: int, clients: Mapping[str, Work]) -> list[Series]:

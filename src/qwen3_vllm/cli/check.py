@@ -211,26 +211,33 @@ def _print_bench(result: benching.Result) -> None:
         size = f", {series[0].size} a call" if series[0].size > 1 else ""
         table = Table(title=f"{many}{size}", title_justify="left", box=None)
         table.add_column("client")
-        for name in (f"{many}/s", f"CPU µs/{one}", "p50 ms", "p95 ms", "p99 ms"):
+        for name in (f"{many}/s", "times first", f"CPU µs/{one}", "times first", "p50 ms", "p95", "p99"):
             table.add_column(name, justify="right")
         for each in series:
-            speed, cpu = benching.spread(each.per_second), benching.spread(each.cpu_us)
+            speed_ratio, cpu_ratio = result.against_first(each)
             table.add_row(
                 each.client,
-                f"{speed.median:,.0f} ({speed.low:,.0f}-{speed.high:,.0f})",
-                f"{cpu.median:,.1f} ({cpu.low:,.1f}-{cpu.high:,.1f})",
+                f"{benching.spread(each.per_second).median:,.0f}",
+                _in_words(speed_ratio),
+                f"{benching.spread(each.cpu_us).median:,.1f}",
+                _in_words(cpu_ratio),
                 *(f"{each.latency_ms(percentile):.2f}" for percentile in (50, 95, 99)),
             )
         _out.print(table)
     if result.left_out:
         _out.print(f"not installed: {', '.join(result.left_out)}", style="dim")
-    bars = Table("", "promise", "bar", "measured (range)", title="promises", title_justify="left", box=None)
+    bars = Table(
+        "", "promise", "bar", "measured (least to most)", title="promises", title_justify="left", box=None
+    )
     for bar in result.bars:
         mark = Text("met", style="green") if bar.met else Text("missed", style="red")
-        measured = f"{bar.measured.median:.3g} ({bar.measured.low:.3g}-{bar.measured.high:.3g})"
-        bars.add_row(mark, bar.name, bar.limit, measured)
+        bars.add_row(mark, bar.name, bar.limit, _in_words(bar.measured))
     if result.bars:
         _out.print(bars)
+
+
+def _in_words(spread: benching.Spread) -> str:
+    return f"{spread.median:.3g} ({spread.low:.3g} to {spread.high:.3g})"
 
 
 def _fail(message: str, status: int) -> NoReturn:
