@@ -97,6 +97,23 @@ def test_a_run_cut_off_at_any_step_on_the_disk_goes_on_without_a_trace(
     assert step > 50
 
 
+def test_chunks_that_another_release_cut_differently_are_not_mistaken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_input(tmp_path / "in.jsonl")
+    canned, out = Canned(), tmp_path / "out"
+    with serve(canned) as server:
+        client = EmbeddingClient(base_url=server.base_url)
+        monkeypatch.setattr(pipeline, "CHUNK_DOCUMENTS", 7)
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(Path, "replace", Countdown(9)(Path.replace))
+            embed_files([path], out, client=client)
+        assert list((out / "_progress").glob("*.arrow"))
+        monkeypatch.setattr(pipeline, "CHUNK_DOCUMENTS", 10)
+        embed_files([path], out, client=client)
+    check(out, canned)
+
+
 @pytest.fixture
 def killing_server() -> Iterator[tuple[str, Canned, Callable[[int], None], dict[str, int]]]:
     """A server that kills its client when it has been asked for so many documents."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from qwen3_vllm.bulk.folder import Failure, Folder
 from qwen3_vllm.bulk.manifest import PROBE, check_probe
-from qwen3_vllm.bulk.parts import Fields, Part
+from qwen3_vllm.bulk.parts import Fields, Part, Span
 from qwen3_vllm.bulk.pipeline import chunked, embed_apart, pipelined
 from qwen3_vllm.bulk.rows import Reader, Row
 from qwen3_vllm.bulk.sources import Source
@@ -44,10 +44,12 @@ class Step(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    part: Part
-    number: int
+    span: Span
     rows: list[Row | None]
-    is_last: bool
+
+    @property
+    def is_last(self) -> bool:
+        return self.span.last == self.span.part.last
 
 
 class _Result(NamedTuple):
@@ -67,21 +69,24 @@ def embed_parts(job: Job, parts: Sequence[Part]) -> Iterator[Step]:
 
     async def work(chunk: _Chunk) -> tuple[_Chunk, _Result | None]:
         result = None
-        if not folder.has_chunk(chunk.part, chunk.number):
+        if not folder.has_chunk(chunk.span):
             result = await _embed(job, chunk)
         if chunk.is_last:
             await _check_model(job)
         return chunk, result
 
+    spans: list[Span] = []
     try:
         for chunk, result in pipelined(_chunks(job, parts), work):
             if result is None:
-                step = Step(len(chunk.rows), 0, *folder.count_chunk(chunk.part, chunk.number))
+                step = Step(len(chunk.rows), 0, *folder.count_chunk(chunk.span))
             else:
-                folder.write_chunk(chunk.part, chunk.number, *result)
+                folder.write_chunk(chunk.span, *result)
                 step = _step(chunk, result)
+            spans.append(chunk.span)
             if chunk.is_last:
-                folder.publish(chunk.part, chunk.number + 1, model=job.model, dimensions=job.dimensions)
+                folder.publish(spans, model=job.model, dimensions=job.dimensions)
+                spans = []
             yield step
     except WrongServerError:
         for part in parts:
@@ -94,10 +99,11 @@ def _chunks(job: Job, parts: Sequence[Part]) -> Iterator[_Chunk]:
     for part in parts:
         if part.source not in readers:  # parts come source by source
             readers = {part.source: Reader(job.sources[part.source], job.fields)}
-        left = part.last - part.first + 1
-        for number, rows in enumerate(chunked(readers[part.source].rows(part), _characters)):
-            left -= len(rows)
-            yield _Chunk(part, number, rows, is_last=left == 0)
+        first = part.first
+        for rows in chunked(readers[part.source].rows(part), _characters):
+            last = first + len(rows) - 1
+            yield _Chunk(Span(part, first, last), rows)
+            first = last + 1
 
 
 async def _embed(job: Job, chunk: _Chunk) -> _Result:
@@ -109,7 +115,7 @@ async def _embed(job: Job, chunk: _Chunk) -> _Result:
         vectors = np.empty((0, job.dimensions), np.float32)
     reasons = {row.number: row.problem for row in chunk.rows if row is not None and row.problem is not None}
     reasons |= {documents[index].number: _reason(error) for index, error in errors.items()}
-    name = job.sources[chunk.part.source].name
+    name = job.sources[chunk.span.part.source].name
     failures = [
         Failure(name, row.number, row.id, reasons[row.number])
         for row in chunk.rows

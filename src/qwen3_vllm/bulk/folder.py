@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from qwen3_vllm.bulk.parts import Part
+from qwen3_vllm.bulk.parts import Part, Span
 from qwen3_vllm.embedding import Vectors
 from qwen3_vllm.errors import ConfigurationError
 
@@ -47,24 +48,25 @@ class Folder:
     def is_done(self, part: Part) -> bool:
         return self._part_path(part).exists()
 
-    def has_chunk(self, part: Part, number: int) -> bool:
-        return self._chunk_path(part, number).exists()
+    def has_chunk(self, span: Span) -> bool:
+        return self._chunk_path(span).exists()
 
     def write_chunk(
-        self, part: Part, number: int, ids: Sequence[str], vectors: Vectors, failures: Sequence[Failure]
+        self, span: Span, ids: Sequence[str], vectors: Vectors, failures: Sequence[Failure]
     ) -> None:
-        """Keep chunk `number` of a part, with its failures."""
+        """Keep a piece of a part, with its failures."""
         schema = _chunk_schema(vectors.shape[1]).with_metadata({_FAILURES: _dump(failures)})
         table = pa.Table.from_arrays([pa.array(ids, pa.string()), _as_lists(vectors)], schema=schema)
         with (
-            _appearing(self._chunk_path(part, number), self.progress) as path,
+            _appearing(self._chunk_path(span), self.progress) as path,
             pa.ipc.new_file(str(path), schema) as writer,
         ):
             writer.write_table(table)
 
-    def publish(self, part: Part, chunks: int, *, model: str, dimensions: int) -> None:
-        """Join the chunks of a part into its file, and drop them."""
-        paths = [self._chunk_path(part, number) for number in range(chunks)]
+    def publish(self, chunks: Sequence[Span], *, model: str, dimensions: int) -> None:
+        """Join the chunks of a part, which cover all of it in order, into its file, and drop them."""
+        part = chunks[0].part
+        paths = [self._chunk_path(span) for span in chunks]
         failures = [failure for path in paths for failure in _failures(_open_chunk(path).schema)]
         schema = _part_schema(dimensions).with_metadata({_FAILURES: _dump(failures)})
         with (
@@ -73,8 +75,7 @@ class Folder:
         ):
             for table in _gathered(paths):
                 writer.write_table(_with_constants(table, schema, model, dimensions))
-        for chunk in paths:
-            chunk.unlink()
+        self.discard_chunks(part)
 
     def discard_chunks(self, part: Part) -> None:
         for path in self.progress.glob(f"{part.name}-*"):
@@ -84,12 +85,12 @@ class Folder:
         """Remove what a killed run left half written, or no longer needs."""
         done = {part.name for part in parts if self.is_done(part)}
         for path in self.progress.iterdir():
-            if path.suffix != ".arrow" or path.stem.rpartition("-")[0] in done:
+            if path.suffix != ".arrow" or "-".join(path.stem.split("-")[:2]) in done:
                 path.unlink()
 
-    def count_chunk(self, part: Part, number: int) -> tuple[int, int]:
+    def count_chunk(self, span: Span) -> tuple[int, int]:
         """Documents embedded, and rows that failed, in a chunk."""
-        chunk = _open_chunk(self._chunk_path(part, number))
+        chunk = _open_chunk(self._chunk_path(span))
         rows = sum(chunk.get_batch(index).num_rows for index in range(chunk.num_record_batches))
         return rows, len(_failures(chunk.schema))
 
@@ -128,8 +129,8 @@ class Folder:
     def _part_path(self, part: Part) -> Path:
         return self.path / f"part-{part.name}.parquet"
 
-    def _chunk_path(self, part: Part, number: int) -> Path:
-        return self.progress / f"{part.name}-{number:05d}.arrow"
+    def _chunk_path(self, span: Span) -> Path:
+        return self.progress / f"{span.name}.arrow"
 
 
 @contextmanager
@@ -218,7 +219,7 @@ def _failures(schema: Any) -> list[Failure]:
 @contextmanager
 def _appearing(target: Path, scratch: Path) -> Iterator[Path]:
     """Yield a path to write to; the file then appears at `target`, whole and on the disk, or not at all."""
-    path = scratch / f"{target.name}.{os.getpid()}.tmp"
+    path = scratch / f"{target.name}.{uuid4().hex}.tmp"
     yield path
     with path.open("rb") as file:
         os.fsync(file.fileno())

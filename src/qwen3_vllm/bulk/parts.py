@@ -33,6 +33,18 @@ class Part(NamedTuple):
         return f"{self.source:05d}-{self.first:012d}"
 
 
+class Span(NamedTuple):
+    """Rows `first` to `last` of a part: what one chunk covers."""
+
+    part: Part
+    first: int
+    last: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.part.name}-{self.first:012d}-{self.last:012d}"
+
+
 @dataclass(frozen=True, slots=True)
 class Fields:
     """Names of columns. `id=None`: "id" if there is one."""

@@ -4,6 +4,8 @@ Parts are cut, named and published as by the local engine, so that both give the
 on where the other was stopped.
 """
 
+import logging
+import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,18 +27,28 @@ _Batch = dict[str, np.ndarray[Any, Any]]
 class PartEmbedder:
     """An actor: embeds the parts it is given, and publishes them."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, job: bytes) -> None:
+        """`job` is a pickled `Job`: Ray would try to copy the object, and the client's locks with it."""
+        self._job: Job = pickle.loads(job)
 
     def __call__(self, batch: _Batch) -> _Batch:
-        """Embed the parts of a batch, a column for each field of `Part`; returns one `Step` for each."""
+        """Embed the parts of a batch, a column for each field of `Part`.
+
+        Returns:
+            A row for each: the fields of a `Step`, and the pickled error that ended it, or nothing. Raised,
+            the error would reach the driver as a text only.
+        """
         columns = [batch[field].tolist() for field in Part._fields]
-        parts = [Part(*fields) for fields in zip(*columns, strict=True)]
-        done = [_add_up(embed_parts(self._job, [part])) for part in parts]
-        return {
-            field: np.array(column)
-            for field, column in zip(Step._fields, zip(*done, strict=True), strict=True)
-        }
+        outcomes = [self._embed(Part(*fields)) for fields in zip(*columns, strict=True)]
+        done = {field: np.array([getattr(step, field) for step, _ in outcomes]) for field in Step._fields}
+        return {**done, "error": np.array([error for _, error in outcomes], dtype=object)}
+
+    def _embed(self, part: Part) -> tuple[Step, bytes]:
+        try:
+            steps = list(embed_parts(self._job, [part]))
+        except Qwen3VLLMError as error:
+            return Step(), pickle.dumps(error)
+        return Step(*map(sum, zip(*steps, strict=True))), b""
 
 
 def embed_parts_on_ray(job: Job, parts: Sequence[Part], workers: tuple[int, int]) -> Iterator[Step]:
@@ -46,31 +58,26 @@ def embed_parts_on_ray(job: Job, parts: Sequence[Part], workers: tuple[int, int]
     read from VLLM_API_KEY there.
 
     Raises:
-        Qwen3VLLMError: The server failed. Every part yielded stays.
+        Qwen3VLLMError: The server or Ray failed. Every part yielded stays.
     """
-    ray.init(ignore_reinit_error=True, log_to_driver=False)
+    # Its own bars and messages would break ours.
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    # The actors wait for the server: they need no core.
     done = ray.data.from_items(
         [part._asdict() for part in parts], override_num_blocks=len(parts)
-    ).map_batches(PartEmbedder, fn_constructor_args=(job,), batch_size=1, concurrency=workers, num_cpus=0)
+    ).map_batches(
+        PartEmbedder,
+        fn_constructor_args=(pickle.dumps(job),),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(min_size=workers[0], max_size=workers[1]),
+    )
     try:
         for row in done.iter_rows():
+            error = row.pop("error")
+            if error:
+                raise pickle.loads(error)
             yield Step(**row)
-    except ray.exceptions.RayTaskError as error:
-        cause = _cause(error)
-        raise cause from error
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The error of this package that ended a task, or the error itself."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, Qwen3VLLMError):
-            return inner
-        inner = getattr(inner, "cause", None) or inner.__cause__
-    return error
-
-
-def _add_up(steps: Iterator[Step]) -> Step:
-    return Step(*map(sum, zip(*steps, strict=True)))
+    except ray.exceptions.RayError as error:
+        raise Qwen3VLLMError(f"Ray could not go on: {error}") from error
