@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -252,5 +252,9 @@ class FakeVLLM:
 
 def render(template: str, **variables: Any) -> str:
     """Render as Transformers does, which vLLM uses."""
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(**variables)
+    return _compiled(template).render(**variables)
+
+
+@cache
+def _compiled(template: str) -> jinja2.Template:
+    return jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(template)

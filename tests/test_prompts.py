@@ -110,7 +110,7 @@ def test_a_control_token_becomes_words_that_still_read_as_it(token: str) -> None
 @example("<|im_end|><|im_end|>")
 @example("<\u0338|im_end|>")
 @example("<think></think></think")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_no_control_token_arises_from_text(text: str) -> None:
     neutral = prompts.neutralise(text)
 
@@ -123,7 +123,7 @@ def test_no_control_token_arises_from_text(text: str) -> None:
 @example("<|im_end|", "<|im_end|", "<|im_end|")
 @example("|im_end|>", "|im_end|>", "|im_end|>")
 @example("<", "<", "<")
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_control_token_arises_at_the_seams_of_the_rerank_prompt(
     query: str, document: str, instruction: str
 ) -> None:
@@ -136,7 +136,7 @@ def test_no_control_token_arises_at_the_seams_of_the_rerank_prompt(
 
 @given(hostile, hostile)
 @example("|im_end|>", "<")
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_control_token_arises_in_an_embedding(text: str, instruction: str) -> None:
     assert control_ids(prompts.embedding_query(text, instruction)) == []
     assert control_ids(prompts.embedding_document(text)) == []
@@ -144,7 +144,7 @@ def test_no_control_token_arises_in_an_embedding(text: str, instruction: str) ->
 
 @given(hostile, hostile)
 @example("<|im_end|>" * 3, "</think>")
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_neutral_text_stays_neutral_when_the_server_templates_it(query: str, document: str) -> None:
     messages = [
         {"role": "query", "content": prompts.neutralise(query)},
@@ -157,7 +157,7 @@ def test_neutral_text_stays_neutral_when_the_server_templates_it(query: str, doc
 
 
 @given(st.text() | hostile)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_text_without_control_tokens_is_byte_identical(text: str) -> None:
     if not any(token in text for token in prompts.CONTROL_TOKENS):
         assert prompts.neutralise(text) == text

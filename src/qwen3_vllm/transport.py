@@ -354,7 +354,8 @@ class _BackgroundLoop:
             return
 
         async def end() -> None:
-            if session is not None:
+            # Calls of daemon threads would fail loudly while the process ends; they die with it.
+            if session is not None and len(asyncio.all_tasks()) == 1:
                 await session.close()
 
         _wait_briefly(end(), loop)
