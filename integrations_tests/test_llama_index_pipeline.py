@@ -8,6 +8,7 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import TextNode
+
 from qwen3_vllm.llama_index import Qwen3VLLMEmbeddings, Qwen3VLLMReranker
 
 from .conftest import RunningServer
