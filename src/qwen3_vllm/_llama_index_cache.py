@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
@@ -13,11 +14,21 @@ from llama_index.core.storage.kvstore.types import DEFAULT_COLLECTION, BaseKVSto
 
 from qwen3_vllm.caching import CacheRole
 
-_looking_up: ContextVar[tuple[ApartCacheEmbedding, CacheRole]] = ContextVar("_looking_up")
+
+@dataclass(slots=True)
+class _Lookup:
+    """One call of an embedding model; `name` once a cache was asked, for all texts of the call."""
+
+    model: ApartCacheEmbedding
+    role: CacheRole
+    name: str | None = None
+
+
+_lookup: ContextVar[_Lookup] = ContextVar("_lookup")
 
 
 class ApartKVStore(BaseKVStore):
-    """Another store, with a collection of it for each kind of vector; keys stay the texts.
+    """Another store, in which keys begin with the name of the kind of vector.
 
     Attributes:
         store: Where everything is kept.
@@ -27,28 +38,28 @@ class ApartKVStore(BaseKVStore):
         self.store = store
 
     def put(self, key: str, val: dict[str, Any], collection: str = DEFAULT_COLLECTION) -> None:
-        self.store.put(key, val, _within(collection))
+        self.store.put(_named(key), val, collection)
 
     async def aput(self, key: str, val: dict[str, Any], collection: str = DEFAULT_COLLECTION) -> None:
-        await self.store.aput(key, val, await _awithin(collection))
+        await self.store.aput(await _anamed(key), val, collection)
 
     def get(self, key: str, collection: str = DEFAULT_COLLECTION) -> dict[str, Any] | None:
-        return self.store.get(key, _within(collection))
+        return self.store.get(_named(key), collection)
 
     async def aget(self, key: str, collection: str = DEFAULT_COLLECTION) -> dict[str, Any] | None:
-        return await self.store.aget(key, await _awithin(collection))
+        return await self.store.aget(await _anamed(key), collection)
 
     def get_all(self, collection: str = DEFAULT_COLLECTION) -> dict[str, dict[str, Any]]:
-        return self.store.get_all(_within(collection))
+        return self.store.get_all(collection)
 
     async def aget_all(self, collection: str = DEFAULT_COLLECTION) -> dict[str, dict[str, Any]]:
-        return await self.store.aget_all(await _awithin(collection))
+        return await self.store.aget_all(collection)
 
     def delete(self, key: str, collection: str = DEFAULT_COLLECTION) -> bool:
-        return self.store.delete(key, _within(collection))
+        return self.store.delete(_named(key), collection)
 
     async def adelete(self, key: str, collection: str = DEFAULT_COLLECTION) -> bool:
-        return await self.store.adelete(key, await _awithin(collection))
+        return await self.store.adelete(await _anamed(key), collection)
 
 
 class ApartCacheEmbedding(BaseEmbedding):
@@ -99,18 +110,20 @@ class ApartCacheEmbedding(BaseEmbedding):
         # Here and not where it is set: it may be assigned, copied or unpickled at any time.
         if self.embeddings_cache is not None and not isinstance(self.embeddings_cache, ApartKVStore):
             self.embeddings_cache = ApartKVStore(self.embeddings_cache)
-        token = _looking_up.set((self, role))
+        token = _lookup.set(_Lookup(self, role))
         try:
             yield
         finally:
-            _looking_up.reset(token)
+            _lookup.reset(token)
 
 
-def _within(collection: str) -> str:
-    model, role = _looking_up.get()
-    return f"{collection}-{model.cache_namespace(role)}"
+def _named(text: str) -> str:
+    lookup = _lookup.get()
+    lookup.name = lookup.name or lookup.model.cache_namespace(lookup.role)
+    return f"{lookup.name}:{text}"
 
 
-async def _awithin(collection: str) -> str:
-    model, role = _looking_up.get()
-    return f"{collection}-{await model.acache_namespace(role)}"
+async def _anamed(text: str) -> str:
+    lookup = _lookup.get()
+    lookup.name = lookup.name or await lookup.model.acache_namespace(lookup.role)
+    return f"{lookup.name}:{text}"

@@ -55,7 +55,7 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, ApartCacheEmbedding):
         instruction: Task sentence for queries.
         dimensions: Length of the vectors; None for the model's own.
         embeddings_cache: Any key-value store of LlamaIndex. Vectors of queries and texts, and of different
-            models, instructions and dimensions, are kept apart in collections of it.
+            models, instructions and dimensions, are kept apart in it.
         All others: see `qwen3_vllm.settings.EmbeddingSettings`.
 
     Examples:
