@@ -246,6 +246,25 @@ def test_a_refused_connection_says_what_to_start(unused_port: int, embed: Embed)
     assert caught.value.cause == "connect"
 
 
+def test_a_host_that_takes_no_connection_is_not_waited_for_as_for_an_answer(
+    monkeypatch: pytest.MonkeyPatch, embed: Embed
+) -> None:
+    monkeypatch.setattr(transport, "_CONNECT_SECONDS", 0.2)
+    with socket.socket() as full, socket.socket() as first_in_line, socket.socket() as second_in_line:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for waiting in (first_in_line, second_in_line):
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        client = EmbeddingClient(base_url=f"http://127.0.0.1:{full.getsockname()[1]}")
+        began = time.monotonic()
+
+        with pytest.raises(errors.RequestTimeoutError, match=r"took no connection within 0\.2 s"):
+            embed(client, TEXTS)
+
+        assert time.monotonic() - began < 5
+
+
 def test_an_unknown_host_is_told(embed: Embed) -> None:
     with pytest.raises(errors.ServerUnreachableError, match=r"no-such-host\.invalid"):
         embed(EmbeddingClient(base_url="http://no-such-host.invalid", max_retries=0), TEXTS)
