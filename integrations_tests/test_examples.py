@@ -1,0 +1,232 @@
+"""Every example, run as its docstring says, on real servers; Transformers checks what it prints."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .conftest import ROOT, RunningServer
+from .reference import ReferenceEmbedding, ReferenceReranker
+
+EXAMPLES = ROOT / "examples"
+PASSAGES = {
+    row["id"]: row["text"]
+    for row in map(json.loads, (EXAMPLES / "corpus.jsonl").read_text(encoding="utf-8").splitlines())
+}
+TEXTS = list(PASSAGES.values())
+CANDIDATES, KEPT = 20, 3
+MOON = "为什么我们看不到月亮的背面？"
+# Search 20 of the corpus, keep 3; the question each asks, or is asked.
+TWO_STAGES = {
+    "langchain_with_faiss.py": MOON,
+    "langchain_with_milvus.py": "地震来了应该躲在哪里？",
+    "llama_index_query_engine.py": "怎样修改刚刚做的提交？",
+    "haystack_pipeline.py": "怎样让平底锅不粘？",
+}
+# A score is printed with four decimals, and the server computes as Transformers does, within 1e-5.
+CLOSE = 2e-4
+
+Example = tuple[RunningServer, RunningServer]
+
+
+@pytest.fixture
+def servers(embedding_server: RunningServer, reranker_server: RunningServer) -> Example:
+    return embedding_server, reranker_server
+
+
+def run(name: str, servers: Example, folder: Path, *arguments: str) -> str:
+    """Run an example in a folder of its own; returns what it printed."""
+    embedding, reranker = servers
+    environment = {
+        **os.environ,
+        "QWEN3_EMBEDDING_URL": embedding.base_url,
+        "QWEN3_RERANKER_URL": f"{reranker.base_url}/v1",
+        "HAYSTACK_TELEMETRY_ENABLED": "False",
+        "PYTHONUTF8": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def scored(printed: str) -> list[tuple[float, str]]:
+    """The lines `0.1234  text`."""
+    lines = (re.fullmatch(r"(\d\.\d{4})  (.*?)(?:  \[.*\])?", line) for line in printed.splitlines())
+    return [(float(line[1]), line[2]) for line in lines if line]
+
+
+def best(
+    question: str, embedding_reference: ReferenceEmbedding, reranker_reference: ReferenceReranker
+) -> list[str]:
+    """What Transformers would print."""
+    similarity = embedding_reference.documents(TEXTS) @ embedding_reference.queries([question])[0]
+    candidates = [TEXTS[place] for place in np.argsort(-similarity)[:CANDIDATES]]
+    scores = reranker_reference.scores(question, candidates)
+    return [candidates[place] for place in np.argsort(-scores)[:KEPT]]
+
+
+@pytest.mark.parametrize("name", TWO_STAGES)
+def test_search_and_rerank(
+    name: str,
+    servers: Example,
+    embedding_reference: ReferenceEmbedding,
+    reranker_reference: ReferenceReranker,
+    tmp_path: Path,
+) -> None:
+    question = TWO_STAGES[name]
+    arguments = [question] if name == "langchain_with_faiss.py" else []
+
+    printed = scored(run(name, servers, tmp_path, *arguments))
+
+    texts = [text for _, text in printed]
+    assert texts == best(question, embedding_reference, reranker_reference)
+    np.testing.assert_allclose(
+        [score for score, _ in printed], reranker_reference.scores(question, texts), atol=CLOSE
+    )
+
+
+def test_rag_chain_gives_the_llm_the_best_passages(
+    servers: Example,
+    embedding_reference: ReferenceEmbedding,
+    reranker_reference: ReferenceReranker,
+    tmp_path: Path,
+) -> None:
+    prompt = run("rag_chain.py", servers, tmp_path)
+    quoted = [PASSAGES[name] for name in re.findall(r"^\[(.+?)\]", prompt, re.MULTILINE)]
+    assert quoted == best(MOON, embedding_reference, reranker_reference)
+    assert all(text in prompt for text in [*quoted, MOON])
+
+
+def test_hybrid_search_reranks_what_both_found(
+    servers: Example, reranker_reference: ReferenceReranker, tmp_path: Path
+) -> None:
+    printed = run("hybrid_bm25.py", servers, tmp_path)
+    found = scored(printed)
+    question = "How is a password kept safe on a server?"
+    expected = reranker_reference.scores(question, [text for _, text in found])
+    np.testing.assert_allclose([score for score, _ in found], expected, atol=CLOSE)
+    assert len(found) == KEPT
+    assert found == sorted(found, reverse=True)
+    assert len(re.findall(r"\[(BM25|embeddings|BM25 and embeddings)\]$", printed, re.MULTILINE)) == KEPT
+
+
+def test_ingestion_asks_for_nothing_twice(servers: Example, tmp_path: Path) -> None:
+    first = run("llama_index_ingestion.py", servers, tmp_path)
+    later = run("llama_index_ingestion.py", servers, tmp_path)
+    pattern = rf"run: {len(TEXTS)} nodes with vectors, (\d+) texts embedded"
+    # One more text than the corpus has: the client's own question to a server that it does not know.
+    assert re.findall(pattern, first) == [str(len(TEXTS) + 1), "0"]
+    assert re.findall(pattern, later) == ["0", "0"]
+
+
+def test_cached_embeddings_keep_a_query_and_an_equal_document_apart(servers: Example, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert "different vectors: True" in run("cached_embeddings.py", servers, tmp_path)
+    kinds = sorted(path.name.rsplit("-", 2)[1] for path in (tmp_path / "embedding_cache").iterdir())
+    assert kinds == ["document", "query"]
+
+
+def test_composite_ranking_weighs_all_three(
+    servers: Example, reranker_reference: ReferenceReranker, tmp_path: Path
+) -> None:
+    lines = re.findall(
+        r"^  (\d\.\d{4}) +(\d+) days  (\d\.\d\d)  (.+)$",
+        run("composite_ranking.py", servers, tmp_path),
+        re.MULTILINE,
+    )
+    articles = [(float(score), int(age), float(rate), text) for score, age, rate, text in lines]
+    assert len(articles) == 8
+    texts = [text for *_, text in articles[:4]]
+    np.testing.assert_allclose(
+        [score for score, *_ in articles[:4]],
+        reranker_reference.scores("How do I reset my router?", texts),
+        atol=CLOSE,
+    )
+    by_relevance = [score for score, *_ in articles[:4]]
+    by_mix = [score * (0.6 + 0.25 * 0.5 ** (age / 180) + 0.15 * rate) for score, age, rate, _ in articles[4:]]
+    assert by_relevance == sorted(by_relevance, reverse=True)
+    assert by_mix == sorted(by_mix, reverse=True)
+
+
+@pytest.mark.parametrize("kind", ["bare", "templated"])
+def test_plain_python_gives_the_right_numbers(
+    kind: str,
+    embedding_server: RunningServer,
+    embedding_reference: ReferenceEmbedding,
+    reranker_reference: ReferenceReranker,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    fixture = "reranker_server" if kind == "bare" else "templated_reranker_server"
+    query, documents = (
+        "中国的首都是哪里？",
+        ["The capital of China is Beijing.", "绿茶宜用八十度左右的水冲泡。"],
+    )
+
+    printed = run("plain_python.py", (embedding_server, request.getfixturevalue(fixture)), tmp_path)
+
+    cosines = re.findall(r"^cosine (-?\d\.\d{4})  (.+)$", printed, re.MULTILINE)
+    assert [text for _, text in cosines] == documents
+    similarity = embedding_reference.documents(documents) @ embedding_reference.queries([query])[0]
+    np.testing.assert_allclose([float(number) for number, _ in cosines], similarity, atol=1e-3)
+    answers = re.findall(r"^P\(yes\) (\d\.\d{4}) (yes|no) +(.+)$", printed, re.MULTILINE)
+    scores = reranker_reference.scores(query, documents)
+    assert [text for *_, text in answers] == documents
+    np.testing.assert_allclose([float(score) for score, *_ in answers], scores, atol=CLOSE)
+    assert [label for _, label, _ in answers] == ["yes" if score >= 0.5 else "no" for score in scores]
+
+
+def test_ray_embeds_the_whole_corpus(servers: Example, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    printed = run(
+        "ray_bulk_embed.py", servers, tmp_path, str(EXAMPLES / "corpus.jsonl"), str(tmp_path / "out")
+    )
+    assert f"{len(TEXTS)} documents" in printed
+
+
+def examples() -> set[str]:
+    return {path.name for path in EXAMPLES.glob("*.py")}
+
+
+def test_every_example_is_in_the_index() -> None:
+    index = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert examples() - set(re.findall(r"\((\w+\.py)\)", index)) == set()
+
+
+def test_every_link_of_the_index_leads_somewhere() -> None:
+    index = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)", index)
+    assert [link for link in links if not (EXAMPLES / link).exists()] == []
+
+
+def test_every_example_is_run() -> None:
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    assert {name for name in examples() if f'"{name}"' not in tests} == set()
+
+
+@pytest.mark.parametrize("name", sorted(examples()))
+def test_docstring_says_how_to_serve_and_to_run(name: str) -> None:
+    docstring = (EXAMPLES / name).read_text(encoding="utf-8").split('"""')[1]
+    assert "qwen3-vllm serve" in docstring
+    assert f"python examples/{name}" in docstring
+
+
+@pytest.mark.parametrize("page", ["caching.md", "haystack.md"])
+def test_code_of_a_page_runs(page: str, servers: Example, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)), encoding="utf-8")
+    run(str(script), servers, tmp_path)
