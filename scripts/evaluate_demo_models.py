@@ -3,7 +3,8 @@
     python scripts/evaluate_demo_models.py
 
 It boots one server after the other. `--models DIR` scores other checkpoints of the same names. On a CPU the
-embedding model takes a minute, the reranker some seconds a question: `--questions` bounds them.
+embedding model takes a minute, the reranker seconds a question and template: `--questions` and `--wrong`
+bound them, `--language` leaves one out.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from training.corpus import read_heldout
 from qwen3_vllm import EmbeddingClient, RerankClient, prompts
 from qwen3_vllm.serving import ServeOptions, start_server
 
+LANGUAGES = ("en", "zh")
 MODELS = Path(__file__).resolve().parent.parent / "examples" / "models"
 SIZES = (256, 128, 64, 32)
 TOP = 20
@@ -44,10 +46,13 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of both checkpoints")
+    parser.add_argument("--language", choices=LANGUAGES, help="one language only")
     parser.add_argument("--questions", type=int, default=200, help="questions a language to rerank for")
+    parser.add_argument("--wrong", type=int, default=40, help="how many of them with wrong templates, too")
     options = parser.parse_args()
+    names = [options.language] if options.language else LANGUAGES
     languages = [
-        Language(name, *read_heldout(MODELS / "heldout" / f"heldout-{name}.jsonl")) for name in ("en", "zh")
+        Language(name, *read_heldout(MODELS / "heldout" / f"heldout-{name}.jsonl")) for name in names
     ]
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder) / "vllm.log"
@@ -60,7 +65,8 @@ def main() -> None:
         )
         with start_server(reranker, log_path=log_path, timeout=BOOT_SECONDS) as server:
             for language in languages:
-                rerank(server.base_url, language, rankings[language.name], options.questions)
+                sample = random.Random(SEED).sample(range(len(language.questions)), options.questions)
+                rerank(server.base_url, language, rankings[language.name], sample, options.wrong)
 
 
 def retrieve(base_url: str, language: Language) -> list[Ranking]:
@@ -79,21 +85,39 @@ def retrieve(base_url: str, language: Language) -> list[Ranking]:
     return full
 
 
-def rerank(base_url: str, language: Language, rankings: list[Ranking], count: int) -> None:
-    """Print the scores of the first 20 before and after reranking, and with each wrong template."""
-    rows = range(len(rankings))
-    chosen = sorted(random.Random(SEED).sample(rows, min(count, len(rankings))))
-    answers = [language.questions[row][1] for row in chosen]
-    firsts = [rankings[row][:TOP] for row in chosen]
-    print(f"{language.name}: first {TOP} of {len(chosen)} questions")
-    print(f"  {'as retrieved':28} {_scores(firsts, answers)}", flush=True)
-    for name, score in templates(base_url).items():
-        reranked = []
-        for row, first in zip(chosen, firsts, strict=True):
+def rerank(
+    base_url: str, language: Language, rankings: list[Ranking], sample: Sequence[int], wrong: int
+) -> None:
+    """Print scores of the first 20 before and after reranking; for `wrong` questions, of each template."""
+    right, *others = templates(base_url).items()
+    reranked = _compare(language, rankings, sample, dict([right]))
+    if wrong:
+        known = {name: found[:wrong] for name, found in reranked.items()}
+        _compare(language, rankings, sample[:wrong], dict(others), known)
+
+
+def _compare(
+    language: Language,
+    rankings: list[Ranking],
+    sample: Sequence[int],
+    ways: dict[str, Score],
+    known: dict[str, list[Ranking]] | None = None,
+) -> dict[str, list[Ranking]]:
+    """Print the scores of the first 20 as retrieved, as `known`, and reranked in each of the `ways`."""
+    answers = [language.questions[row][1] for row in sample]
+    firsts = [rankings[row][:TOP] for row in sample]
+    print(f"{language.name}: the first {TOP} paragraphs of {len(sample)} questions")
+    for name, found in {"as retrieved": firsts, **(known or {})}.items():
+        print(f"  {name:30} {_scores(found, answers)}", flush=True)
+    reranked: dict[str, list[Ranking]] = {}
+    for name, score in ways.items():
+        reranked[name] = []
+        for row, first in zip(sample, firsts, strict=True):
             relevance = score(language.questions[row][0], [language.paragraphs[index] for index in first])
             order = np.argsort(-np.asarray(relevance), kind="stable")
-            reranked.append([first[place] for place in order])
-        print(f"  {name:28} {_scores(reranked, answers)}", flush=True)
+            reranked[name].append([first[place] for place in order])
+        print(f"  {name:30} {_scores(reranked[name], answers)}", flush=True)
+    return reranked
 
 
 def templates(base_url: str) -> dict[str, Score]:
