@@ -226,6 +226,25 @@ def test_the_wrong_server_is_one_clear_error() -> None:
         run_bench(Plan(embedding_url=running.base_url))
 
 
+def test_a_client_that_fails_in_mid_run_is_one_clear_error(
+    canned: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks_later(target: contestants.Target, tools: contestants.Tools) -> contestants.Embed:
+        calls = iter(range(2))
+
+        def embed(texts: list[str]) -> object:
+            if next(calls) == 1:
+                raise requests.ConnectionError("gone")
+            return None
+
+        return embed
+
+    monkeypatch.setitem(contestants.DOCUMENTS, contestants.REQUESTS, ("requests", breaks_later))  # type: ignore[arg-type]
+
+    with pytest.raises(Qwen3VLLMError, match="mid-run: gone"):
+        run_bench(Plan(canned, documents=2, calls=1, rounds=1, queries=1, only=("raw",)))
+
+
 def test_the_result_is_json_with_every_round(canned: str) -> None:
     plan = Plan(canned, documents=4, calls=2, rounds=3, queries=1, only=("numpy",))
 

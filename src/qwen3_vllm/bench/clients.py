@@ -61,7 +61,9 @@ class Tools:
 
         async def post(path: str, body: dict[str, Any]) -> bytes:
             if self._session is None:
-                self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+                # vLLM closes idle connections after 5 s, and others have their turns in between.
+                connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3)
+                self._session = aiohttp.ClientSession(connector=connector)
             headers = {"Content-Type": "application/json", **target.headers}
             async with self._session.post(
                 target.root + path, data=orjson.dumps(body), headers=headers

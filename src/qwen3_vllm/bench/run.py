@@ -77,7 +77,7 @@ def run_bench(plan: Plan, *, canned: bool = False, say: Say = lambda line: None)
 
 
 class ContestantError(errors.Qwen3VLLMError):
-    """A client failed at this server before anything was measured."""
+    """A client that is measured failed at this server."""
 
 
 def _measured(
@@ -94,7 +94,10 @@ def _measured(
             work()
         except clients.failures() as error:
             raise ContestantError(f"{name} failed at this server: {error}") from error
-    return rounds(case, size, calls, plan.rounds, works)
+    try:
+        return rounds(case, size, calls, plan.rounds, works)
+    except clients.failures() as error:
+        raise ContestantError(f"a client failed in mid-run: {error}") from error
 
 
 def _document_works(target: Target, shared: Tools) -> tuple[dict[str, Work], list[str]]:
