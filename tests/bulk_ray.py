@@ -3,6 +3,7 @@
 pip install -e '.[ray]' && pytest tests/bulk_ray.py
 """
 
+import pickle
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,11 @@ from ray.cluster_utils import Cluster
 
 from qwen3_vllm import EmbeddingClient, ServerUnreachableError
 from qwen3_vllm.bulk import embed_files, pipeline
+from qwen3_vllm.bulk.engine import Job
+from qwen3_vllm.bulk.manifest import PROBE
+from qwen3_vllm.bulk.parts import Fields, scan
+from qwen3_vllm.bulk.ray_engine import PartEmbedder
+from qwen3_vllm.bulk.sources import find_sources
 
 from .bulk_runs import Canned, errors, ids, read_output, vectors, write_jsonl, write_lines
 from .faults import Reply, Request, SocketServer, serve
@@ -124,6 +130,21 @@ class TestRay:
         server.fault = whole
         embed_files([path], tmp_path / "out", client=client, part_rows=100, engine="ray")
         assert ids(tmp_path / "out") == [f"d{n}" for n in range(1000)]
+
+    def test_a_part_handed_out_again_after_it_appeared_is_not_embedded_again(
+        self, tmp_path: Path, client: EmbeddingClient, canned: Canned
+    ) -> None:
+        path = write_jsonl(tmp_path / "a.jsonl", 60)
+        out = tmp_path / "out"
+        embed_files([path], out, client=client, part_rows=60)
+        canned.texts.clear()
+        (source,) = find_sources([path])
+        (part,) = scan(0, source, 60, Fields()).parts
+        job = Job(client, [source], Fields(), out, "canned", canned.vector(PROBE))
+        batch = {name: np.array([value]) for name, value in part._asdict().items()}
+        done = PartEmbedder(pickle.dumps(job))(batch)
+        assert (done["rows"], done["kept"], done["error"]) == ([60], [60], [b""])
+        assert canned.texts == []
 
     def test_outlives_a_worker_that_is_killed(self, tmp_path: Path) -> None:
         canned, killed = Canned(), threading.Event()

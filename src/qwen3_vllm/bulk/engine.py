@@ -1,6 +1,8 @@
 """The work between inputs and output folder: embed parts chunk by chunk, keep each chunk, join them."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +17,8 @@ from qwen3_vllm.bulk.rows import Reader, Row
 from qwen3_vllm.bulk.sources import Source
 from qwen3_vllm.embedding import EmbeddingClient, Vectors
 from qwen3_vllm.errors import InvalidAnswerError, Qwen3VLLMError, WrongServerError
+
+_STORING = 3  # chunks on their way to the disk, at most: a kill loses them
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def embed_parts(job: Job, parts: Sequence[Part]) -> Iterator[Step]:
 
     Raises:
         WrongServerError: The server's model is not the one that the output was begun with.
-        Qwen3VLLMError: The server failed. Every chunk yielded stays.
+        Qwen3VLLMError: The server failed. Every chunk that it answered stays.
     """
     folder = Folder(job.folder)
 
@@ -76,18 +80,29 @@ def embed_parts(job: Job, parts: Sequence[Part]) -> Iterator[Step]:
         return chunk, result
 
     spans: list[Span] = []
+
+    def store(chunk: _Chunk, result: _Result | None) -> Step:
+        if result is None:
+            step = Step(len(chunk.rows), 0, *folder.count_chunk(chunk.span))
+        else:
+            folder.write_chunk(chunk.span, *result)
+            step = _step(chunk, result)
+        spans.append(chunk.span)
+        if chunk.is_last:
+            folder.publish(spans, model=job.model, dimensions=job.dimensions)
+            spans.clear()
+        return step
+
     try:
-        for chunk, result in pipelined(_chunks(job, parts), work):
-            if result is None:
-                step = Step(len(chunk.rows), 0, *folder.count_chunk(chunk.span))
-            else:
-                folder.write_chunk(chunk.span, *result)
-                step = _step(chunk, result)
-            spans.append(chunk.span)
-            if chunk.is_last:
-                folder.publish(spans, model=job.model, dimensions=job.dimensions)
-                spans = []
-            yield step
+        # A disk may take half a second for a part: the server must not wait for it.
+        with ThreadPoolExecutor(1, "qwen3-vllm-bulk-disk") as disk:
+            storing: deque[Future[Step]] = deque()
+            for chunk, result in pipelined(_chunks(job, parts), work):
+                storing.append(disk.submit(store, chunk, result))
+                while storing and (len(storing) >= _STORING or storing[0].done()):
+                    yield storing.popleft().result()
+            while storing:
+                yield storing.popleft().result()
     except WrongServerError:
         for part in parts:
             folder.discard_chunks(part)  # some may be the other model's

@@ -18,6 +18,7 @@ except ImportError as error:
     raise ImportError("--engine ray needs Ray: pip install 'qwen3-vllm[ray]'") from error
 
 from qwen3_vllm.bulk.engine import Job, Step, embed_parts
+from qwen3_vllm.bulk.folder import Folder
 from qwen3_vllm.bulk.parts import Part
 from qwen3_vllm.errors import Qwen3VLLMError
 
@@ -44,6 +45,9 @@ class PartEmbedder:
         return {**done, "error": np.array([error for _, error in outcomes], dtype=object)}
 
     def _embed(self, part: Part) -> tuple[Step, bytes]:
+        folder = Folder(self._job.folder)
+        if folder.is_done(part):  # by an actor that died before it could say so
+            return Step(part.last - part.first + 1, 0, *folder.count(part)), b""
         try:
             steps = list(embed_parts(self._job, [part]))
         except Qwen3VLLMError as error:
