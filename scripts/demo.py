@@ -4,6 +4,7 @@ scripts/demo.sh installs what it needs and runs it.
 """
 
 import json
+import math
 import os
 import signal
 import sys
@@ -11,18 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from types import FrameType
 
-import make_random_checkpoints
 from demo_corpus import CorpusError, Passage, read_corpus
 from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
-from qwen3_vllm.langchain import Qwen3VLLMEmbeddings, Qwen3VLLMReranker
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from qwen3_vllm.errors import Qwen3VLLMError
+from qwen3_vllm.langchain import Qwen3VLLMEmbeddings, Qwen3VLLMReranker
 from qwen3_vllm.serving import LaunchError, Progress, ServeOptions, Server, ServerDied, make_server, running
 from qwen3_vllm.serving.checkpoint import resolve_model
 from qwen3_vllm.serving.machine import is_port_taken
@@ -31,12 +32,13 @@ from qwen3_vllm.serving.options import DEFAULT_PORT, Role
 ROOT = Path(__file__).parent.parent
 CORPUS = ROOT / "examples" / "corpus.jsonl"
 QUERIES = ROOT / "examples" / "queries.jsonl"
-RANDOM_MODELS = ROOT / ".cache" / "models"
+DEMO_MODELS = ROOT / "examples" / "models"
 LOGS = ROOT / ".cache" / "logs"
 
 ROLES: tuple[Role, ...] = ("embedding", "reranker")
 SHOWN_QUERIES = 3
 CANDIDATES = 8
+JUDGED = 20  # candidates a labelled query is reranked over
 EMBED_AT_ONCE = 256
 
 # Tables need some width where no terminal tells one.
@@ -45,10 +47,14 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 @dataclass(frozen=True)
 class Query:
-    """A question, and the ids of the passages that answer it where they are known."""
+    """A question, and the ids of the passages that answer it where they are known.
+
+    `across`: its answers are in another language than the question.
+    """
 
     text: str
     relevant: frozenset[str] = frozenset()
+    across: bool = False
 
 
 def main() -> int:
@@ -84,9 +90,15 @@ def choose_texts(arguments: Sequence[str]) -> tuple[list[Passage], list[Query]]:
         if not question.strip():
             raise CorpusError("the query is empty")
         return read_corpus(Path(path)), [Query(question)]
-    lines = QUERIES.read_text(encoding="utf-8").splitlines()[:SHOWN_QUERIES]
-    records = [json.loads(line) for line in lines]
-    queries = [Query(record["query"], frozenset(record["relevant"])) for record in records]
+    records = [json.loads(line) for line in QUERIES.read_text(encoding="utf-8").splitlines()]
+    queries = [
+        Query(
+            record["query"],
+            frozenset(record["relevant"]),
+            across=not any(name.startswith(record["lang"]) for name in record["relevant"]),
+        )
+        for record in records
+    ]
     return read_corpus(CORPUS), queries
 
 
@@ -102,26 +114,27 @@ def demonstrate(passages: Sequence[Passage], queries: Sequence[Query]) -> None:
         store = InMemoryVectorStore(Qwen3VLLMEmbeddings(base_url=embedding.base_url))
         embed(store, passages)
         compressor = Qwen3VLLMReranker(base_url=reranker.base_url, top_n=None)
-        for query in queries:
+        for query in queries[:SHOWN_QUERIES]:
             show(query, store, compressor)
         console.print("\nBefore: the place by vector search. After: the place by the reranker's P(yes).")
         if any(query.relevant for query in queries):
             console.print("Green: known to answer the query.")
+            judge(queries, store, compressor)
         console.print("Stopping the servers")
 
 
 def find_models() -> dict[Role, str]:
-    """Return the folder for each role: from QWEN3_MODELS, else checkpoints with random weights made here."""
+    """Return the folder for each role: from QWEN3_MODELS, else the demo's own."""
     folder = os.environ.get("QWEN3_MODELS")
     if folder:
         return {role: resolve_model(None, role, Path(folder).expanduser()) for role in ROLES}
-    embedding, reranker = make_random_checkpoints.make(RANDOM_MODELS)
     console.print(
-        "The weights of these models are random: all below is real but the ranking, which means nothing.\n"
-        "QWEN3_MODELS=DIR serves the Qwen3-Embedding-* and Qwen3-Reranker-* checkpoints in DIR instead.",
+        "Serving the small checkpoints of examples/models, trained for this demo: they compare words and\n"
+        "know little of the world. QWEN3_MODELS=DIR serves real ones: DIR/Qwen3-Embedding-0.6B and\n"
+        "DIR/Qwen3-Reranker-0.6B, say.",
         style="yellow",
     )
-    return {"embedding": str(embedding), "reranker": str(reranker)}
+    return {role: resolve_model(None, role, DEMO_MODELS) for role in ROLES}
 
 
 def new_server(role: Role, model: str) -> Server:
@@ -184,6 +197,35 @@ def show(query: Query, store: InMemoryVectorStore, reranker: Qwen3VLLMReranker) 
         )
     console.print()
     console.print(table)
+
+
+def judge(queries: Sequence[Query], store: InMemoryVectorStore, reranker: Qwen3VLLMReranker) -> None:
+    """Print nDCG@10 over the labelled queries, before and after reranking."""
+    table = Table(title="nDCG@10 of the labelled questions", title_justify="left", title_style="bold")
+    for heading in ("Questions", "Number", "Vector search", "Reranked"):
+        table.add_column(heading, justify="left" if heading == "Questions" else "right")
+    for name, across in (("in the language of the answer", False), ("in the other language", True)):
+        chosen = [query for query in queries if query.across is across]
+        before, after = [], []
+        for query in chosen:
+            found = store.similarity_search(query.text, k=JUDGED)
+            before.append(ndcg(query, found))
+            after.append(ndcg(query, reranker.compress_documents(found, query.text)))
+        table.add_row(name, str(len(chosen)), f"{mean(before):.2f}", f"{mean(after):.2f}")
+    console.print()
+    console.print(table)
+
+
+def ndcg(query: Query, ranking: Sequence[Document], k: int = 10) -> float:
+    """Return nDCG@k of a ranking: 1 where all passages that answer the query come first."""
+    gains = [document.metadata["id"] in query.relevant for document in ranking[:k]]
+    best = [True] * min(k, len(query.relevant))
+    return discounted(gains) / discounted(best)
+
+
+def discounted(gains: Sequence[bool]) -> float:
+    """Return the sum of gains, each worth less the later it comes."""
+    return sum(gain / math.log2(place + 2) for place, gain in enumerate(gains))
 
 
 if __name__ == "__main__":

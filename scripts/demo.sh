@@ -8,7 +8,7 @@ Usage: scripts/demo.sh                  the corpus in examples/, three queries
        scripts/demo.sh FILE "query"     your .txt, .md or .jsonl file ({"text": "..."} a line)
 
 QWEN3_MODELS=DIR   serve the checkpoints Qwen3-Embedding-* and Qwen3-Reranker-* in DIR
-                   (default: small ones with random weights, made here)
+                   (default: the small ones of examples/models, trained for this)
 PYTHON=python3.12  make .venv with this interpreter
 TEXT
 }
