@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 scripts/setup.sh
+scripts/install_prometheus.sh
 PATH=$PWD/.venv/bin:$PATH
 
 if (($#)); then
