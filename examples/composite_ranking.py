@@ -13,9 +13,9 @@ QUESTION = "How do I reset my router?"
 HALF_LIFE_DAYS = 180
 SHOWN = ("relevance_score", "age_days", "click_rate")
 ARTICLES = [
-    ("Hold the reset button for ten seconds until the light blinks.", 900, 0.02),
-    ("Since firmware 7 the app resets the router: Settings, System, Reset.", 20, 0.31),
-    ("A reset erases your Wi-Fi name and password; write them down first.", 60, 0.12),
+    ("Hold the reset button for ten seconds until the light blinks.", 900, 0.05),
+    ("Since firmware 7 the app resets the router: Settings, System, Reset.", 20, 0.60),
+    ("A reset erases your Wi-Fi name and password; write them down first.", 60, 0.20),
     ("Our offices are closed on public holidays.", 1, 0.45),
 ]
 documents = [Document(text, metadata={"age_days": age, "click_rate": rate}) for text, age, rate in ARTICLES]
@@ -24,7 +24,7 @@ documents = [Document(text, metadata={"age_days": age, "click_rate": rate}) for 
 def mix(relevance_score: float, document: Document) -> float:
     """Weigh relevance most: what is fresh and popular but beside the point must not win."""
     freshness = 0.5 ** (document.metadata["age_days"] / HALF_LIFE_DAYS)
-    return relevance_score * (0.6 + 0.25 * freshness + 0.15 * document.metadata["click_rate"])
+    return relevance_score * (0.5 + 0.3 * freshness + 0.2 * document.metadata["click_rate"])
 
 
 for title, reranker in {

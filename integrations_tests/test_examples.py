@@ -156,7 +156,7 @@ def test_composite_ranking_weighs_all_three(
         atol=CLOSE,
     )
     by_relevance = [score for score, *_ in articles[:4]]
-    by_mix = [score * (0.6 + 0.25 * 0.5 ** (age / 180) + 0.15 * rate) for score, age, rate, _ in articles[4:]]
+    by_mix = [score * (0.5 + 0.3 * 0.5 ** (age / 180) + 0.2 * rate) for score, age, rate, _ in articles[4:]]
     assert by_relevance == sorted(by_relevance, reverse=True)
     assert by_mix == sorted(by_mix, reverse=True)
 
