@@ -90,19 +90,20 @@ def test_a_passage_on_something_else_is_not_relevant(rerank_client: RerankClient
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-@pytest.mark.parametrize("size", [256, 128, 64])
 def test_held_out_questions_find_their_paragraph_at_every_size(
-    embedding_client: EmbeddingClient, language: str, size: int
+    embedding_client: EmbeddingClient, language: str
 ) -> None:
     paragraphs, questions = _heldout(language)
-    asked = embedding_client.embed_queries([question for question, _ in questions])[:, :size]
-    found = embedding_client.embed_documents(paragraphs)[:, :size]
-    likeness = asked @ (found / np.linalg.norm(found, axis=1, keepdims=True)).T
+    asked = embedding_client.embed_queries([question for question, _ in questions])
+    documents = embedding_client.embed_documents(paragraphs)
     answers = np.array([answer for _, answer in questions])
-    ranks = (likeness > likeness[np.arange(len(answers)), answers][:, None]).sum(axis=1)
 
     assert len(paragraphs) >= 200
-    assert (ranks < 10).mean() >= {"en": 0.70, "zh": 0.50}[language]
+    for size in (256, 128, 64):
+        found = documents[:, :size] / np.linalg.norm(documents[:, :size], axis=1, keepdims=True)
+        likeness = asked[:, :size] @ found.T
+        ranks = (likeness > likeness[np.arange(len(answers)), answers][:, None]).sum(axis=1)
+        assert (ranks < 10).mean() >= {"en": 0.70, "zh": 0.50}[language], size
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
