@@ -1,5 +1,6 @@
 """Real vLLM servers, each booted once a session when the first test asks for it."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from .reference import ReferenceEmbedding, ReferenceReranker
 ROOT = Path(__file__).parent.parent
 CHECKPOINTS = ROOT / ".cache" / "models"
 BOOT_SECONDS = 300
+# scripts/old_vllm.sh runs it, with a vLLM of its own.
+collect_ignore = [] if "OLD_VLLM_PYTHON" in os.environ else ["test_old_server.py"]
 # What a user may have set for servers and clients of their own.
 ENVIRONMENT = (
     "VLLM_API_KEY",

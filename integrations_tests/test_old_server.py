@@ -31,8 +31,7 @@ from .conftest import BOOT_SECONDS, RunningServer
 from .reference import INSTRUCTION, ReferenceEmbedding, ReferenceReranker
 from .test_monitoring import TARGETS, assert_exported
 
-PYTHON = os.environ.get("OLD_VLLM_PYTHON")
-pytestmark = pytest.mark.skipif(PYTHON is None, reason="needs a vLLM 0.15.1: run scripts/old_vllm.sh")
+PYTHON = os.environ["OLD_VLLM_PYTHON"]
 
 VERSION = "0.15.1"
 CONTEXT = 512
