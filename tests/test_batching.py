@@ -108,7 +108,7 @@ def test_answers_are_stored_as_they_come() -> None:
 
 @given(st.lists(st.integers(0, 100_000), max_size=60), st.integers(1, 40))
 def test_a_plan_keeps_order_and_limits(sizes: list[int], max_count: int) -> None:
-    batches = batching.plan(range(len(sizes)), lambda index: sizes[index], max_count)
+    batches = batching.plan(range(len(sizes)), sizes, max_count)
 
     assert [index for batch in batches for index in batch] == list(range(len(sizes)))
     for batch in batches:

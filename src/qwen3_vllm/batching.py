@@ -14,9 +14,10 @@ from qwen3_vllm.wire import Answer, Call, is_too_long
 T = TypeVar("T")
 Failures = dict[int, errors.Qwen3VLLMError]
 
-# A request of some 16,000 tokens keeps a GPU busy long enough; text has about 4 bytes a token.
-BATCH_BYTES = 65_536
+# A request of some 32,000 tokens keeps a GPU busy long enough; text has about 4 bytes a token.
+BATCH_BYTES = 131_072
 _NAMED = 5  # failures that a message names
+_MOST_TOKENS_A_CHARACTER = 12  # UTF-8 has 4 bytes at most, and NFC triples some
 
 
 def check_text(text: object, name: str) -> None:
@@ -34,12 +35,21 @@ def unsendable_texts(texts: Sequence[object], noun: str) -> Failures:
     """
     if isinstance(texts, str | bytes) or not isinstance(texts, Sequence | np.ndarray):
         raise errors.InputError(f"pass a list of {_plural(noun)}, not one {type(texts).__name__}")
+    if _all_ascii(texts):
+        return {}
     found: Failures = {}
     for index, text in enumerate(texts):
         reason = _unsendable(text)
         if reason:
             found[index] = errors.InputError(reason)
     return found
+
+
+def _all_ascii(texts: Iterable[Any]) -> bool:
+    try:
+        return all(map(str.isascii, texts))
+    except TypeError:  # not a string
+        return False
 
 
 def _unsendable(text: object) -> str | None:
@@ -66,16 +76,23 @@ def token_bound(text: str) -> int:
     return len(text.encode())
 
 
-def plan(indexes: Iterable[int], size: Callable[[int], int], max_count: int) -> list[list[int]]:
+def may_exceed(texts: Iterable[str], tokens: int) -> bool:
+    """Whether any text can have more than `tokens` tokens, judged in no time by the longest."""
+    return _MOST_TOKENS_A_CHARACTER * max(map(len, texts), default=0) > tokens
+
+
+def plan(indexes: Iterable[int], sizes: Sequence[int], max_count: int) -> list[list[int]]:
     """Group indexes, in order, into batches of at most `max_count` and about BATCH_BYTES bytes."""
     batches: list[list[int]] = []
-    room = 0
+    batch: list[int] = []
+    room = -1
     for index in indexes:
-        needed = size(index)
-        if not batches or len(batches[-1]) == max_count or needed > room:
-            batches.append([])
+        needed = sizes[index]
+        if needed > room or len(batch) == max_count:
+            batch = []
+            batches.append(batch)
             room = BATCH_BYTES
-        batches[-1].append(index)
+        batch.append(index)
         room -= needed
     return batches
 

@@ -15,6 +15,7 @@ from qwen3_vllm.batching import (
     Failures,
     check_text,
     failed,
+    may_exceed,
     plan,
     send_batches,
     token_bound,
@@ -140,34 +141,37 @@ class EmbeddingClient(EmbeddingSettings):
         unsendable = unsendable_texts(texts, noun)
         if len(texts) == 0:
             return np.empty((0, self.dimensions or 0), np.float32)
-        unique: dict[str, int] = {}
-        rows = [
-            -1 if index in unsendable else unique.setdefault(prompt(text), len(unique))
-            for index, text in enumerate(texts)
-        ]
+        sendable = [t for i, t in enumerate(texts) if i not in unsendable] if unsendable else texts
+        prompted = list(map(prompt, sendable))
+        unique = dict.fromkeys(prompted)
         vectors, refused = yield from self._embed_unique(list(unique), show_progress)
+        if vectors is not None and not refused and len(unique) == len(texts):
+            return vectors
+        row_of = {text: row for row, text in enumerate(unique)}
+        places = map(row_of.__getitem__, prompted)
+        rows = [-1 if index in unsendable else next(places) for index in range(len(texts))]
         failures = unsendable | {index: refused[row] for index, row in enumerate(rows) if row in refused}
+        if vectors is not None:
+            vectors = vectors[rows]
+            vectors[list(failures)] = np.nan
         if failures:
-            if vectors is not None:
-                vectors = vectors[rows]
-                vectors[list(failures)] = np.nan
             raise failed(failures, len(texts), noun, vectors)
         assert vectors is not None
-        return vectors if len(unique) == len(texts) else vectors[rows]
+        return vectors
 
     def _embed_unique(self, texts: list[str], show_progress: bool) -> Flow[tuple[Vectors | None, Failures]]:
         """Embed different, sendable texts; failures by index into `texts`."""
         if not texts:
             return None, {}
         server = yield from self._server.get(self._ask_server)
-        inputs: list[str | wire.TokenIds] = list(texts)
-        refused, left_to_server = yield from self._fit(server, inputs)
+        inputs, refused, left_to_server = yield from self._fit(server, texts)
+        sizes = list(map(len, texts))
         vectors = np.empty((len(texts), self.dimensions or server.width), np.float32)
 
         def call(batch: list[int]) -> wire.Call[Vectors]:
             return wire.embeddings(
                 server.model,
-                [inputs[index] for index in batch],
+                inputs[batch[0] : batch[-1] + 1] if adjoin(batch) else [inputs[index] for index in batch],
                 encoding=server.encoding,
                 dtype=self.wire_dtype,
                 dimensions=self.dimensions if server.cuts else None,
@@ -179,7 +183,10 @@ class EmbeddingClient(EmbeddingSettings):
 
         def rows_of(batch: list[int]) -> Vectors | None:
             # A view, where there can be one: writing into it saves an array as large as the answer.
-            return vectors[batch[0] : batch[-1] + 1] if batch[-1] - batch[0] + 1 == len(batch) else None
+            return vectors[batch[0] : batch[-1] + 1] if adjoin(batch) else None
+
+        def adjoin(batch: list[int]) -> bool:
+            return batch[-1] - batch[0] + 1 == len(batch)
 
         def store(batch: list[int], answer: Vectors) -> None:
             if rows_of(batch) is None:
@@ -191,11 +198,7 @@ class EmbeddingClient(EmbeddingSettings):
         for index, text in enumerate(inputs):
             if index not in refused:
                 kinds.setdefault((isinstance(text, str), index in left_to_server), []).append(index)
-        batches = [
-            batch
-            for indexes in kinds.values()
-            for batch in plan(indexes, lambda index: len(texts[index]), self.batch_size)
-        ]
+        batches = [batch for indexes in kinds.values() for batch in plan(indexes, sizes, self.batch_size)]
         with _progress(len(texts) - len(refused), show_progress) as advance:
             failures = yield from send_batches(batches, call, store)
         if any(isinstance(error, _MAY_BE_ANOTHER_SERVER) for error in failures.values()):
@@ -203,28 +206,30 @@ class EmbeddingClient(EmbeddingSettings):
         return vectors, refused | failures
 
     def _fit(
-        self, server: EmbeddingServer, inputs: list[str | wire.TokenIds]
-    ) -> Flow[tuple[Failures, set[int]]]:
+        self, server: EmbeddingServer, texts: list[str]
+    ) -> Flow[tuple[list[str | wire.TokenIds], Failures, set[int]]]:
         """Replace texts longer than the context by the token ids that the reference keeps.
 
         Transformers keeps the first tokens and the end token, whose state is the embedding. Only texts with
         more bytes than the context has tokens are counted.
 
         Returns:
-            Texts refused for their length, and those the server must cut because it counts no tokens for us.
+            What to send, texts refused for their length, and those the server must cut because it counts no
+            tokens for us.
         """
+        inputs: list[str | wire.TokenIds] = list(texts)
         limit = server.context
-        if limit is None:
-            return {}, set()
+        if limit is None or not may_exceed(texts, limit - 1):
+            return inputs, {}, set()
         # One place is for the end token that the tokenizer appends.
-        long = [i for i, text in enumerate(inputs) if isinstance(text, str) and token_bound(text) >= limit]
+        long = [index for index, text in enumerate(texts) if token_bound(text) >= limit]
         if not long:
-            return {}, set()
+            return inputs, {}, set()
         end, *counted = yield from send(
-            wire.tokenize(server.model, ""), *(wire.tokenize(server.model, str(inputs[i])) for i in long)
+            wire.tokenize(server.model, ""), *(wire.tokenize(server.model, texts[i]) for i in long)
         )
         if isinstance(end, errors.RouteNotFoundError):
-            return {}, set(long) if self.truncate else set()
+            return inputs, {}, set(long) if self.truncate else set()
         if isinstance(end, errors.Qwen3VLLMError):
             raise end
         refused: Failures = {}
@@ -238,8 +243,8 @@ class EmbeddingClient(EmbeddingSettings):
                 inputs[index] = tokens[: limit - len(end)] + end
                 cut += 1
         if cut:
-            logger.info("cut %d of %d texts to the server's %d tokens", cut, len(inputs), limit)
-        return refused, set()
+            logger.info("cut %d of %d texts to the server's %d tokens", cut, len(texts), limit)
+        return inputs, refused, set()
 
     def _ask_server(self) -> Flow[EmbeddingServer]:
         served = yield from ask_served(self.model or self._first_model)

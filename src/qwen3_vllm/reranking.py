@@ -242,11 +242,12 @@ class RerankClient(RerankSettings):
         def call(batch: list[int]) -> wire.Call[wire.Scores]:
             return _call(server, route_of[batch[0]], [pairs[index] for index in batch], task)
 
+        sizes = [len(pair.document) for pair in pairs]
         share = max(_SMALLEST_REQUEST, -(-len(pairs) // _REQUESTS_A_QUERY))
         batches = [
             batch
             for indexes in routes.values()
-            for batch in plan(indexes, lambda i: len(pairs[i].document), min(self.batch_size, share))
+            for batch in plan(indexes, sizes, min(self.batch_size, share))
         ]
         failures = yield from send_batches(batches, call, store)
         changed = any(_of_another_server(error) for error in failures.values())
