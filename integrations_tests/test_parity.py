@@ -175,6 +175,7 @@ def test_scores_are_those_of_transformers(
     scores = asyncio.run(way.ascores(query)) if is_async else way.scores(query)
 
     expected = reranker_reference.scores(query, TEXTS, instruction or INSTRUCTION)
+    print(f"worst difference of a score: {np.abs(np.subtract(scores, expected)).max():.7f}")
     np.testing.assert_allclose(scores, expected, rtol=0, atol=TOLERANCE)
 
 
@@ -199,6 +200,7 @@ def test_long_documents_score_as_cut_by_the_reference(
 def test_known_wrong_prompts_score_differently(
     head: str, tail: str, reranker_server: RunningServer, reranker_reference: ReferenceReranker
 ) -> None:
+    worst = []
     for query in QUERIES:
         pairs = {
             "text_1": head.format(query=query),
@@ -206,5 +208,7 @@ def test_known_wrong_prompts_score_differently(
         }
         answer = requests.post(f"{reranker_server.base_url}/score", json=pairs, timeout=60).json()
         scores = np.array([item["score"] for item in answer["data"]])
+        worst.append(np.abs(scores - reranker_reference.scores(query, TEXTS)).max())
 
-        assert np.abs(scores - reranker_reference.scores(query, TEXTS)).max() > 100 * TOLERANCE
+    print(f"worst difference of a score: {max(worst):.4f}")  # README's table shows it
+    assert min(worst) > 100 * TOLERANCE
