@@ -1,5 +1,6 @@
 """EmbeddingClient: every vector in its place, whatever the texts and the server."""
 
+import asyncio
 import logging
 
 import numpy as np
@@ -102,6 +103,23 @@ def test_big_texts_go_out_in_smaller_requests(embedding_server: SocketServer) ->
 
     sizes = [len(request.body) for request in embedding_server.requests]
     assert max(sizes) < BATCH_BYTES + 10_000
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_lists_hold_the_same_numbers(is_async: bool, embedding_server: SocketServer) -> None:
+    client = client_of(embedding_server, batch_size=2)
+    texts = ["a", "b", "c", "a", "d", "e"]
+
+    lists = (
+        asyncio.run(client.aembed_documents_as_lists(texts))
+        if is_async
+        else client.embed_documents_as_lists(texts)
+    )
+
+    assert lists == client.embed_documents(texts).tolist()
+    lists[0][0] = 7.0
+    assert lists[3][0] != 7.0
+    assert client.embed_documents_as_lists([]) == []
 
 
 def test_a_numpy_array_of_texts_is_taken(embedding_server: SocketServer) -> None:

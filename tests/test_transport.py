@@ -5,7 +5,9 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -370,16 +372,62 @@ def test_calls_at_once_share_the_limit() -> None:
     assert max(slow.seen) == 3
 
 
-def test_a_busy_server_gets_fewer_requests_at_once(embed: Embed) -> None:
-    slow = Slow()
-    with serve(slow) as server:
-        client = client_of(server, batch_size=1, max_concurrency=8, timeout=30)
-        client.embed_documents(["warm"])
-        server.fault = first(8, instead(503, BUSY), EMBEDDINGS)
-        embed(client, [f"text {number}" for number in range(40)])
+class Narrow:
+    """Refuses what comes while it is answering three requests."""
 
-    assert max(slow.seen) > 4
-    assert max(slow.seen[-10:]) == 1
+    def __init__(self) -> None:
+        self.refused = 0
+        self._room = threading.Semaphore(3)
+
+    def __call__(self, connection: socket.socket, reply: Reply) -> None:
+        if not self._room.acquire(blocking=False):
+            self.refused += 1
+            instead(503, BUSY)(connection, reply)
+            return
+        try:
+            time.sleep(0.01)
+        finally:
+            self._room.release()
+        honest(connection, reply)
+
+
+def test_a_full_server_gets_fewer_requests_at_once(embed: Embed) -> None:
+    texts = [f"text {number}" for number in range(100)]
+    narrow = Narrow()
+    with serve(FakeVLLM("embedding")) as server:
+        client = client_of(server, batch_size=1, max_concurrency=16, timeout=30, max_retries=6)
+        client.embed_documents(["warm"])
+        server.fault = always(narrow, EMBEDDINGS)
+
+        assert_right(embed(client, texts), texts)
+
+    assert 0 < narrow.refused < 60
+
+
+class OneAtATime:
+    """Answers one request after another, 0.1 s each, but none whose client has gone: as vLLM does."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+
+    def __call__(self, connection: socket.socket, reply: Reply) -> None:
+        with self._turn:
+            with suppress(BlockingIOError):
+                if not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                    raise ConnectionAbortedError
+            time.sleep(0.1)
+        honest(connection, reply)
+
+
+def test_a_slow_server_gets_what_it_can_answer_in_time(embed: Embed) -> None:
+    """Sixteen at once wait for 1.6 s, more than the time limit, and would time out again and again."""
+    texts = [f"text {number}" for number in range(40)]
+    with serve(FakeVLLM("embedding")) as server:
+        client = client_of(server, batch_size=1, max_concurrency=16, timeout=1)
+        client.embed_documents(["warm"])
+        server.fault = always(OneAtATime(), EMBEDDINGS)
+
+        assert_right(embed(client, texts), texts)
 
 
 # --- the user's environment ----------------------------------------------------------------------------

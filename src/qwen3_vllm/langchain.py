@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from qwen3_vllm.caching import CacheRole
-from qwen3_vllm.embedding import EmbeddingClient, as_lists
+from qwen3_vllm.embedding import EmbeddingClient, floats_of_one
 from qwen3_vllm.reranking import RerankClient, RerankResult, select
 from qwen3_vllm.settings import EmbeddingSettings, RerankSettings
 
@@ -59,19 +59,19 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed documents, without an instruction, in order."""
-        return as_lists(self.client.embed_documents(texts, show_progress=self.show_progress))
+        return self.client.embed_documents_as_lists(texts, show_progress=self.show_progress)
 
     def embed_query(self, text: str) -> list[float]:
         """Embed a query, with the instruction."""
-        return as_lists(self.client.embed_queries([text]))[0]
+        return floats_of_one(self.client.embed_queries([text]))
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed documents; see `embed_documents`."""
-        return as_lists(await self.client.aembed_documents(texts, show_progress=self.show_progress))
+        return await self.client.aembed_documents_as_lists(texts, show_progress=self.show_progress)
 
     async def aembed_query(self, text: str) -> list[float]:
         """Embed a query; see `embed_query`."""
-        return as_lists(await self.client.aembed_queries([text]))[0]
+        return floats_of_one(await self.client.aembed_queries([text]))
 
     def cache_namespace(self, role: CacheRole) -> str:
         """Name a place for cached vectors; asks the server, see `EmbeddingClient.cache_namespace`.

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from qwen3_vllm.caching import CacheRole
-from qwen3_vllm.embedding import EmbeddingClient, as_lists
+from qwen3_vllm.embedding import EmbeddingClient, floats_of_one
 from qwen3_vllm.errors import InputError
 from qwen3_vllm.reranking import RerankClient, RerankResult, select
 from qwen3_vllm.settings import BATCH_SIZE, MAX_CONCURRENCY, EmbeddingSettings, RerankSettings
@@ -98,10 +98,10 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, ApartCacheEmbedding):
         return await self.client.acache_namespace(role)
 
     def _get_query_embedding(self, query: str) -> Embedding:
-        return as_lists(self.client.embed_queries([query]))[0]
+        return floats_of_one(self.client.embed_queries([query]))
 
     async def _aget_query_embedding(self, query: str) -> Embedding:
-        return as_lists(await self.client.aembed_queries([query]))[0]
+        return floats_of_one(await self.client.aembed_queries([query]))
 
     def _get_text_embedding(self, text: str) -> Embedding:
         return self._get_text_embeddings([text])[0]
@@ -110,10 +110,10 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, ApartCacheEmbedding):
         return (await self._aget_text_embeddings([text]))[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
-        return as_lists(self.client.embed_documents(texts))
+        return self.client.embed_documents_as_lists(texts)
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
-        return as_lists(await self.client.aembed_documents(texts))
+        return await self.client.aembed_documents_as_lists(texts)
 
 
 class Qwen3VLLMReranker(RerankSettings, BaseNodePostprocessor):

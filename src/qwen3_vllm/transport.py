@@ -29,6 +29,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from qwen3_vllm import errors
+from qwen3_vllm.concurrency import ConcurrencyLimit
 from qwen3_vllm.settings import ServerSettings
 from qwen3_vllm.wire import Answer, Call, raise_for_error
 
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 10.0
 _SHORTEST_SECRET = 8  # characters; masking shorter values of headers would garble messages
+_SOON = 0.25  # of the time limit; while answers take longer, no more requests are put in flight
 _LONGEST_WAIT = 60.0  # seconds, whatever Retry-After says
 # vLLM closes a connection after 5 s without a request; using one at that moment fails.
 _KEEP_ALIVE_SECONDS = 3.0
@@ -74,7 +76,9 @@ class Transport:
         self._timeout = aiohttp.ClientTimeout(
             total=settings.timeout, connect=None, sock_connect=min(settings.timeout, _CONNECT_SECONDS)
         )
-        self._in_flight = OfLoop(lambda: asyncio.Semaphore(settings.max_concurrency))
+        self._limit = OfLoop(
+            lambda: ConcurrencyLimit(settings.max_concurrency, soon=settings.timeout * _SOON)
+        )
         key = settings.api_key.get_secret_value() if settings.api_key else ""
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if key:
@@ -118,49 +122,48 @@ class Transport:
 
     async def _round(self, calls: Sequence[Call[Any]]) -> list[Any]:
         if len(calls) == 1:
-            return [await self._send(calls[0], lambda: None)]
+            return [await self._send(calls[0])]
+        limit = self._limit.get()
         results: list[Any] = [None] * len(calls)
         waiting = iter(enumerate(calls))
-        started = workers = min(self._settings.max_concurrency, len(calls))
         fatal: errors.Qwen3VLLMError | None = None
         in_vain = 0  # calls in a row that a sick server failed
 
-        def slow_down() -> None:
-            nonlocal workers
-            workers = max(1, workers // 2)
-
-        async def work(number: int) -> None:
+        async def work() -> None:
             nonlocal fatal, in_vain
             for index, call in waiting:
-                result = results[index] = fatal or await self._send(call, slow_down)
+                at_once = limit.allowed
+                result = results[index] = fatal or await self._send(call)
                 in_vain = in_vain + 1 if _may_stop_all(result) else 0
-                # One more than were in flight at once: the last had the server for itself.
-                if _stops_all(result) or in_vain > started:
+                if _stops_all(result) or in_vain > at_once:
                     fatal = result
-                if number >= workers:
-                    return  # the server is busy: leave the rest to the others
 
         async with asyncio.TaskGroup() as group:
-            for number in range(workers):
-                group.create_task(work(number))
+            for _ in range(min(self._settings.max_concurrency, len(calls))):
+                group.create_task(work())
         return results
 
-    async def _send(self, call: Call[T], slow_down: Callable[[], None]) -> T | errors.Qwen3VLLMError:
+    async def _send(self, call: Call[T]) -> T | errors.Qwen3VLLMError:
+        limit = self._limit.get()
         attempt = 0
         while True:
-            try:
-                async with self._in_flight.get():
+            async with limit.place() as place:
+                try:
                     answer = await self._exchange(call)
-                raise_for_error(answer)
-                return call.decode(answer)
-            except errors.Qwen3VLLMError as error:
-                error.args = tuple(self._masked(words) for words in error.args)
-                delay = retry_delay(error, attempt) if attempt < self._settings.max_retries else None
-                if delay is None:
-                    return error
-                logger.warning("%s; trying again in %.1f s", error, delay)
-                if isinstance(error, errors.OverloadedError | errors.RequestTimeoutError):
-                    slow_down()
+                    raise_for_error(answer)
+                    result = call.decode(answer)
+                    limit.answered(place)
+                    return result
+                except errors.Qwen3VLLMError as error:
+                    error.args = tuple(self._masked(words) for words in error.args)
+                    delay = retry_delay(error, attempt) if attempt < self._settings.max_retries else None
+                    if isinstance(error, errors.OverloadedError):
+                        await limit.overloaded(place)
+                    elif isinstance(error, errors.RequestTimeoutError):
+                        await limit.timed_out(place, for_good=delay is None)
+                    if delay is None:
+                        return error
+                    logger.warning("%s; trying again in %.1f s", error, delay)
             await asyncio.sleep(delay)
             attempt += 1
 

@@ -16,8 +16,8 @@ Id = TypeVar("Id")
 T = TypeVar("T")
 R = TypeVar("R")
 
-# One chunk is what the client's defaults have in flight at once: 16 requests of 32. While one is answered
-# the next waits at the server. More only raises latency, and what a kill loses.
+# A chunk is half of what the client's defaults have in flight: 16 requests of 32. While one is answered the
+# next waits at the server. More only raises latency, and what a kill loses.
 CHUNK_DOCUMENTS = 512
 CHUNK_CHARACTERS = 4_000_000
 AHEAD = 2

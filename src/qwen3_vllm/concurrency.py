@@ -1,0 +1,89 @@
+"""How many requests may be in flight at once: enough to fill a server, fewer while it cannot keep up."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One request's place among those in flight: when it was taken, and how many answers there were then."""
+
+    taken_at: float
+    answers: int
+
+
+class ConcurrencyLimit:
+    """An adaptive limit, to be used on one event loop.
+
+    A server that is too full is given half as many requests; one that is too slow, half of what it answered
+    within a time limit. Answers that come soon raise the limit again, by one for each full round of them.
+    """
+
+    def __init__(self, most: int, *, soon: float) -> None:
+        """Start with `most` at once, and never exceed it; answers within `soon` seconds raise the limit."""
+        self.allowed = self._most = most
+        self._soon = soon
+        self._free = asyncio.Semaphore(most)
+        self._withheld = 0  # places that vanish when they are left
+        self._answers = 0
+        self._answers_of_round = 0
+        self._narrowed_at = 0.0
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[Place]:
+        """Wait for a place, and hold it."""
+        await self._free.acquire()
+        try:
+            yield Place(_now(), self._answers)
+        finally:
+            self._add_place()
+
+    def answered(self, place: Place) -> None:
+        """Note a good answer."""
+        self._answers += 1
+        if self.allowed == self._most or _now() - place.taken_at > self._soon:
+            return
+        self._answers_of_round += 1
+        if self._answers_of_round >= self.allowed:
+            self._answers_of_round = 0
+            self.allowed += 1
+            self._add_place()
+
+    async def overloaded(self, place: Place) -> None:
+        """Note that the server refused a request for being too full."""
+        if place.taken_at >= self._narrowed_at:  # those refused together count once
+            await self._narrow(self.allowed // 2)
+
+    async def timed_out(self, place: Place, *, for_good: bool) -> None:
+        """Note that a request was not answered in time; `for_good`: it is not sent again.
+
+        Where others were answered meanwhile, the server is slow. Otherwise it hangs: what waits is sent again
+        at once, so that all of it has failed after a second time limit, and then one by one.
+        """
+        meanwhile = self._answers - place.answers
+        if meanwhile or for_good:
+            await self._narrow(meanwhile // 2)
+
+    async def _narrow(self, limit: int) -> None:
+        limit = max(1, limit)
+        if limit >= self.allowed:
+            return
+        self._withheld += self.allowed - limit
+        self.allowed = limit
+        self._answers_of_round = 0
+        self._narrowed_at = _now()
+        while self._withheld and not self._free.locked():
+            await self._free.acquire()  # does not wait: a place is free
+            self._withheld -= 1
+
+    def _add_place(self) -> None:
+        if self._withheld:
+            self._withheld -= 1
+        else:
+            self._free.release()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
