@@ -12,7 +12,7 @@ from qwen3_vllm.prompts import DEFAULT_INSTRUCTION
 
 from .conftest import Embed
 from .fake_vllm import END_TOKEN, FakeVLLM
-from .faults import Fault, Request, SocketServer, always, changed, honest, instead, serve
+from .faults import Fault, Request, SocketServer, always, changed, honest, in_pieces, instead, serve
 
 EMBEDDINGS = "/v1/embeddings"
 
@@ -103,6 +103,26 @@ def test_big_texts_go_out_in_smaller_requests(embedding_server: SocketServer) ->
 
     sizes = [len(request.body) for request in embedding_server.requests]
     assert max(sizes) < BATCH_BYTES + 10_000
+
+
+def binary_in_pieces(request: Request) -> Fault:
+    return in_pieces if b"bytes_only" in request.body else honest
+
+
+def test_base64_is_asked_where_binary_answers_come_in_pieces(embed: Embed) -> None:
+    with serve(FakeVLLM("embedding"), binary_in_pieces) as server:
+        vectors = embed(client_of(server), ["a", "b", "c"])
+
+        np.testing.assert_allclose(vectors, right(["a", "b", "c"]), atol=1e-6)
+        assert [b["encoding_format"] for b in server.bodies(EMBEDDINGS)] == ["bytes_only", "base64"]
+
+
+def test_float16_travels_as_bytes_in_pieces_too(embed: Embed) -> None:
+    with serve(FakeVLLM("embedding"), binary_in_pieces) as server:
+        vectors = embed(client_of(server, wire_dtype="float16"), ["a", "b", "c"])
+
+        np.testing.assert_allclose(vectors, right(["a", "b", "c"]), atol=1e-3)
+        assert {b["encoding_format"] for b in server.bodies(EMBEDDINGS)} == {"bytes_only"}
 
 
 @pytest.mark.parametrize("is_async", [False, True])

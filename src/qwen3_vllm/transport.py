@@ -237,6 +237,7 @@ async def _read(response: aiohttp.ClientResponse, into: memoryview | None) -> by
     memory is slow, that costs more than all the rest.
     """
     binary = response.status == 200 and response.content_type == "application/octet-stream"
+    binary = binary and "Content-Encoding" not in response.headers
     if into is None or not binary or response.content_length != into.nbytes:
         return await response.read()
     at = 0

@@ -3,7 +3,6 @@
 What each vLLM release takes and answers is in docs/architecture.md, "vLLM versions".
 """
 
-import binascii
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import orjson
+import pybase64
 from numpy.typing import NDArray
 
 from qwen3_vllm import errors
@@ -166,6 +166,32 @@ def embeddings(
     return Call("/v1/embeddings", body, decode, into)
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingProbe:
+    """What an answer with one vector tells of a server.
+
+    Attributes:
+        width: Numbers in the vector.
+        in_pieces: The answer came without a length. vLLM, to 0.32 at least, sends binary answers so: one
+            vector after another, each fetched by a thread.
+    """
+
+    width: int
+    in_pieces: bool
+
+
+def embedding_probe(
+    model: str, *, encoding: Encoding, dtype: WireDtype, dimensions: int | None
+) -> Call[EmbeddingProbe]:
+    """Embed one letter, to see how the server answers."""
+    call = embeddings(model, ["a"], encoding=encoding, dtype=dtype, dimensions=dimensions)
+
+    def decode(answer: Answer) -> EmbeddingProbe:
+        return EmbeddingProbe(call.decode(answer).shape[1], "content-length" not in answer.headers)
+
+    return Call(call.path, call.body, decode)
+
+
 def unchecked_embeddings(model: str, inputs: Sequence[str | TokenIds]) -> Call[NDArray[np.float32]]:
     """Embed `inputs`, rows as long as the server makes them: for whoever examines the server itself."""
     body = {"model": model, "input": list(inputs), "encoding_format": "base64"}
@@ -184,12 +210,22 @@ def _json_vectors(answer: Answer, count: int) -> NDArray[np.float32]:
     rows: list[Any] = [item.get("embedding") for item in _items(answer, count)]
     try:
         if all(isinstance(row, str) for row in rows):
-            rows = [np.frombuffer(binascii.a2b_base64(row), dtype="<f4") for row in rows]
-        vectors = np.asarray(rows, dtype=np.float32)
+            vectors = _base64_vectors(rows)
+        else:
+            vectors = np.asarray(rows, dtype=np.float32)
     except (ValueError, TypeError):
         vectors = np.empty(0, np.float32)
     if vectors.ndim != 2 or vectors.shape[1] == 0:
         raise _unexpected(answer, f"{count} vectors of one length")
+    return vectors
+
+
+def _base64_vectors(rows: Sequence[str]) -> NDArray[np.float32]:
+    """pybase64 takes 2 µs for 1,024 numbers, binascii 14 to 23."""
+    if len(set(map(len, rows))) != 1:
+        raise ValueError("vectors of different lengths")
+    content = b"".join([pybase64.b64decode(row, validate=True) for row in rows])
+    vectors: NDArray[np.float32] = np.frombuffer(content, dtype="<f4").reshape(len(rows), -1)
     return vectors
 
 

@@ -143,13 +143,13 @@ def _is_chosen(name: str, plan: Plan) -> bool:
 def _embedding_target(plan: Plan) -> Target:
     settings = EmbeddingSettings(base_url=plan.embedding_url)
     served, root = _ask(settings, ask_served(None))
-    probe = wire.embeddings(served.model, ["a"], encoding="bytes_only")
+    probe = wire.embedding_probe(served.model, encoding="bytes_only", dtype="float32", dimensions=None)
     (answer,) = Transport(settings, start_command="qwen3-vllm serve embedding").run(send(probe))
     if isinstance(answer, errors.BadRequestError):
         return Target(root, served.model, _key(settings), plan, "base64")
     if isinstance(answer, errors.Qwen3VLLMError):
         raise answer
-    return Target(root, served.model, _key(settings), plan)
+    return Target(root, served.model, _key(settings), plan, "base64" if answer.in_pieces else clients.OCTETS)
 
 
 def _reranker_target(plan: Plan) -> tuple[Target, bool]:

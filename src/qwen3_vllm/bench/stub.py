@@ -156,8 +156,13 @@ class _Connection(asyncio.Protocol):
             del self._received[:total]
             path = head.split(b" ", 2)[1].decode()
             status, kind, content = answer(path, body)
-            start = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n"
-            self._pace.send(self._transport, start.encode() + content, path, body)
+            start = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\n".encode()
+            if kind == _JSON:
+                start += b"Content-Length: %d\r\n\r\n" % len(content)
+            else:  # as vLLM: without a length
+                start += b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(content)
+                content += b"\r\n0\r\n\r\n"
+            self._pace.send(self._transport, start + content, path, body)
 
 
 class _Pace:
