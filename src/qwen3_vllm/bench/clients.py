@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import aiohttp
 import numpy as np
 import orjson
+import pybase64
 import requests
 
 from qwen3_vllm import prompts, wire
@@ -200,7 +201,8 @@ def bare_aiohttp(target: Target, tools: Tools) -> Embed:
             if target.encoding == OCTETS:
                 return np.frombuffer(content, "<f4")
             return [
-                np.frombuffer(base64.b64decode(i["embedding"]), "<f4") for i in orjson.loads(content)["data"]
+                np.frombuffer(pybase64.b64decode(i["embedding"]), "<f4")
+                for i in orjson.loads(content)["data"]
             ]
 
         return await asyncio.gather(*(one(batch) for batch in _batches(texts, target.plan.batch)))
