@@ -80,7 +80,7 @@ def embed(
     ] = None,
     max_concurrency: Annotated[
         int | None,
-        typer.Option(min=1, help="Requests at once, for each of two chunks of 512.", show_default="32"),
+        typer.Option(min=1, help="Requests at once.", show_default="32"),
     ] = None,
     timeout: Annotated[
         float | None, typer.Option(help="Seconds a request may take.", show_default="300")
