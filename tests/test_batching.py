@@ -106,6 +106,11 @@ def test_answers_are_stored_as_they_come() -> None:
     assert stored == [([2], "second"), ([0, 1], "first")]
 
 
+@given(st.text(min_size=1))
+def test_what_may_exceed_a_limit_is_looked_at(text: str) -> None:
+    assert batching.may_exceed(["", text], batching.token_bound(text) - 1)
+
+
 @given(st.lists(st.integers(0, 100_000), max_size=60), st.integers(1, 40))
 def test_a_plan_keeps_order_and_limits(sizes: list[int], max_count: int) -> None:
     batches = batching.plan(range(len(sizes)), sizes, max_count)

@@ -310,8 +310,8 @@ class EmbeddingClient(EmbeddingSettings):
             else:
                 raise probe
         if probe.in_pieces and self.wire_dtype == "float32":
-            # The pieces cost the server's HTTP process, the limit on a GPU, 640 µs a vector in all; base64
-            # costs it 440 (vLLM 0.32, two cores).
+            # So a vector costs the server's HTTP process, the busiest beside the engine, 640 µs instead of
+            # base64's 440 (vLLM 0.32, two cores).
             encoding = "base64"
         width = probe.width
         if self.dimensions is not None and width < self.dimensions:
