@@ -8,13 +8,14 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from .conftest import RunningServer
 
@@ -128,16 +129,39 @@ def test_prometheus_evaluates_a_panels_query(title: str, expression: str, promet
     assert title == "Prefix-cache hit rate" or any(math.isfinite(value) for value in values), (title, values)
 
 
-def test_the_counters_count_documents_calls_and_refusals(prometheus: str) -> None:
-    def per_second(expression: str) -> float:
-        return sum(float(series["value"][1]) for series in evaluate(prometheus, expression))
+def test_the_counters_count_documents_calls_and_refusals(prometheus: str, used_server: RunningServer) -> None:
+    """By the counters themselves: `increase` guesses what was before the first scrape and after the last."""
+    routes = 'http_requests_total{job="embedding",handler="/v1/embeddings",status="%s"}'
+    counters = (routes % "2xx", routes % "4xx", 'vllm:request_success_total{job="embedding"}')
 
-    selector = '{job="embedding",handler="/v1/embeddings",status="%s"}[30s]'
-    good = per_second(f"sum(increase(http_requests_total{selector % '2xx'}))")
-    refused = per_second(f"sum(increase(http_requests_total{selector % '4xx'}))")
-    documents = per_second('sum(increase(vllm:request_success_total{job="embedding"}[30s]))')
-    assert good == pytest.approx(2 * refused, rel=0.3)
-    assert documents == pytest.approx(1.5 * good, rel=0.3)
+    def wait_until(settled: Callable[[list[float]], bool]) -> list[float]:
+        deadline = time.monotonic() + 60
+        while True:
+            sums = [evaluate(prometheus, f"sum({counter})") for counter in counters]
+            now = [float(series[0]["value"][1]) for series in sums]
+            if settled(now):
+                return now
+            assert time.monotonic() < deadline, now
+            time.sleep(0.5)
+
+    time.sleep(1)  # vLLM counts a request a moment after it has answered
+    good, refused, documents = wait_until(lambda now: now == exported_counters(used_server))
+    for number in range(3):
+        send_some(used_server, marker=f"counted {number}")
+    expected = [good + 6, refused + 3, documents + 9]
+    assert wait_until(lambda now: sum(now) >= sum(expected)) == expected
+
+
+def exported_counters(server: RunningServer) -> list[float]:
+    """The server's own counts of answered calls, refused calls and embedded documents."""
+    sums = [0.0, 0.0, 0.0]
+    for family in text_string_to_metric_families(requests.get(server.base_url + "/metrics", timeout=30).text):
+        for sample in family.samples:
+            if sample.name == "vllm:request_success_total":
+                sums[2] += sample.value
+            elif sample.name == "http_requests_total" and sample.labels["handler"] == "/v1/embeddings":
+                sums[{"2xx": 0, "4xx": 1}[sample.labels["status"]]] += sample.value
+    return sums
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool comes with prometheus")

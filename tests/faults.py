@@ -85,6 +85,13 @@ def cut_off(connection: socket.socket, reply: Reply) -> None:
     raise ConnectionAbortedError
 
 
+def boast(connection: socket.socket, reply: Reply) -> None:
+    """Announce a petabyte, and close after the right answer."""
+    length = {"Content-Length": str(10**15)}
+    connection.sendall(Reply(reply.status, b"", reply.headers | length).head + reply.content)
+    raise ConnectionAbortedError
+
+
 def drip(connection: socket.socket, reply: Reply) -> None:
     """Send one byte at a time, beginning with the head: each read succeeds, the whole takes minutes."""
     for byte in reply.head + reply.content:

@@ -16,7 +16,7 @@ PACKAGE = Path(qwen3_vllm.__file__).parent
 # WITHIN names.
 LAYERS = (
     {"errors", "prompts"},
-    {"settings", "concurrency"},
+    {"settings", "concurrency", "buffers"},
     {"wire"},
     {"transport"},
     {"batching", "discovery"},

@@ -23,6 +23,7 @@ from .faults import (
     Request,
     SocketServer,
     always,
+    boast,
     changed,
     cut_off,
     drip,
@@ -65,6 +66,7 @@ def assert_right(vectors: np.ndarray, texts: list[str] = TEXTS) -> None:
 PASSING: dict[str, Fault] = {
     "reset in mid-answer": reset,
     "closed in mid-answer": cut_off,
+    "a petabyte announced": boast,
     "hang before headers": hang,
     "hang in mid-body": hang_in_body,
     "slow headers": drip,

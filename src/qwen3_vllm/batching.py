@@ -138,7 +138,7 @@ def _storing(call: Call[T], batch: list[int], store: Callable[[list[int], T], No
     def decode(answer: Answer) -> None:
         store(batch, call.decode(answer))
 
-    return Call(call.path, call.body, decode, call.into)
+    return Call(call.path, call.body, decode)
 
 
 def failed(

@@ -27,7 +27,7 @@ _UNPRINTED = 400  # characters of a server's own words that an error repeats
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer; header names in lower case."""
+    """One HTTP answer; header names in lower case. `content` is lent: only until the answer is read."""
 
     url: str
     status: int
@@ -37,15 +37,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One HTTP request and how to read its answer. `path` is relative to the server's root.
+    """One HTTP request and how to read its answer, into memory of its own.
 
-    `into`: memory for a binary answer of just its size; it may be overwritten whatever the answer is.
+    `path` is relative to the server's root.
     """
 
     path: str
     body: dict[str, Any] | None
     decode: Callable[[Answer], T]
-    into: memoryview | None = None
 
 
 # --- models, version, tokens ---------------------------------------------------------------------------
@@ -161,9 +160,7 @@ def embeddings(
         unit: NDArray[np.float32] = np.divide(vectors, norms[:, None], out=out)
         return unit
 
-    as_it_is = encoding == "bytes_only" and dtype == "float32" and keep in (None, width)
-    into = out.data.cast("B") if out is not None and as_it_is else None
-    return Call("/v1/embeddings", body, decode, into)
+    return Call("/v1/embeddings", body, decode)
 
 
 @dataclass(frozen=True, slots=True)
