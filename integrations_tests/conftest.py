@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -41,7 +43,8 @@ class RunningServer:
     log_path: Path
 
 
-Boot = Callable[[ServeOptions], RunningServer]
+Boot = Callable[..., list[RunningServer]]
+"""Boots servers of the given options at the same time, which two cores do in half the time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -82,34 +85,59 @@ def reranker_reference(checkpoints: Path) -> ReferenceReranker:
 
 @pytest.fixture(scope="session")
 def boot(tmp_path_factory: pytest.TempPathFactory, clean_environment: None) -> Iterator[Boot]:
-    """Return a function that boots a server; all stop with the session."""
-    with ExitStack() as running:
+    """Return a function that boots servers; all stop with the session."""
+    running: list[AbstractContextManager[object]] = []
+    folder = tmp_path_factory.mktemp("servers")
+    numbers = count()
 
-        def start(options: ServeOptions) -> RunningServer:
-            log_path = tmp_path_factory.mktemp("server") / "vllm.log"
-            server = running.enter_context(start_server(options, log_path=log_path, timeout=BOOT_SECONDS))
-            return RunningServer(server.base_url, Path(options.model), log_path)
+    def start_one(options: ServeOptions) -> RunningServer:
+        log_path = folder / f"{next(numbers)}-{options.role}.log"
+        starting = start_server(options, log_path=log_path, timeout=BOOT_SECONDS)
+        server = starting.__enter__()
+        running.append(starting)
+        return RunningServer(server.base_url, Path(options.model), log_path)
 
-        yield start
+    with ThreadPoolExecutor() as threads:
+        yield lambda *options: list(threads.map(start_one, options))
+        list(threads.map(lambda server: server.__exit__(None, None, None), running))
 
 
 @pytest.fixture(scope="session")
-def embedding_server(boot: Boot, checkpoints: Path) -> RunningServer:
-    """Serve the embedding model."""
+def shared(boot: Boot, checkpoints: Path, request: pytest.FixtureRequest) -> Callable[[str], RunningServer]:
+    """Return a function that gives a server by its fixture's name, booting all needed at once."""
+    embedding = str(checkpoints / "Qwen3-Embedding-random")
+    reranker = str(checkpoints / "Qwen3-Reranker-random")
     # Left to itself, vLLM serves a float32 checkpoint in half precision.
-    model = str(checkpoints / "Qwen3-Embedding-random")
-    return boot(ServeOptions("embedding", model, port=0, dtype="float32"))
+    options = {
+        "embedding_server": ServeOptions("embedding", embedding, port=0, dtype="float32"),
+        "reranker_server": ServeOptions("reranker", reranker, port=0, dtype="float32", chat_template=False),
+        "templated_reranker_server": ServeOptions("reranker", reranker, port=0, dtype="float32"),
+    }
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    booted: dict[str, RunningServer] = {}
+
+    def server(name: str) -> RunningServer:
+        if name not in booted:
+            names = [each for each in options if each == name or (each in wanted and each not in booted)]
+            booted.update(zip(names, boot(*(options[each] for each in names)), strict=True))
+        return booted[name]
+
+    return server
 
 
 @pytest.fixture(scope="session")
-def reranker_server(boot: Boot, checkpoints: Path) -> RunningServer:
+def embedding_server(shared: Callable[[str], RunningServer]) -> RunningServer:
+    """Serve the embedding model."""
+    return shared("embedding_server")
+
+
+@pytest.fixture(scope="session")
+def reranker_server(shared: Callable[[str], RunningServer]) -> RunningServer:
     """Serve the reranker without a chat template: clients send finished prompts."""
-    model = str(checkpoints / "Qwen3-Reranker-random")
-    return boot(ServeOptions("reranker", model, port=0, dtype="float32", chat_template=False))
+    return shared("reranker_server")
 
 
 @pytest.fixture(scope="session")
-def templated_reranker_server(boot: Boot, checkpoints: Path) -> RunningServer:
+def templated_reranker_server(shared: Callable[[str], RunningServer]) -> RunningServer:
     """Serve the reranker with our chat template: clients may send raw texts."""
-    model = str(checkpoints / "Qwen3-Reranker-random")
-    return boot(ServeOptions("reranker", model, port=0, dtype="float32"))
+    return shared("templated_reranker_server")

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -43,15 +42,24 @@ ASKED = [
 
 
 @pytest.fixture(scope="module")
-def embedding_client(boot: Boot) -> EmbeddingClient:
-    """Client of the served demo embedding model."""
-    return EmbeddingClient(base_url=_served(boot, "embedding", "Qwen3-Embedding-demo").base_url)
+def served(boot: Boot) -> list[RunningServer]:
+    """Serve the demo models; the reranker takes any prompt as it is."""
+    return boot(
+        ServeOptions("embedding", str(MODELS / "Qwen3-Embedding-demo"), port=0),
+        ServeOptions("reranker", str(MODELS / "Qwen3-Reranker-demo"), port=0, chat_template=False),
+    )
 
 
 @pytest.fixture(scope="module")
-def reranker_url(boot: Boot) -> str:
-    """Address of the served demo reranker; it takes any prompt as it is."""
-    return _served(boot, "reranker", "Qwen3-Reranker-demo", chat_template=False).base_url
+def embedding_client(served: list[RunningServer]) -> EmbeddingClient:
+    """Client of the served demo embedding model."""
+    return EmbeddingClient(base_url=served[0].base_url)
+
+
+@pytest.fixture(scope="module")
+def reranker_url(served: list[RunningServer]) -> str:
+    """Address of the served demo reranker."""
+    return served[1].base_url
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +130,6 @@ def test_a_wrong_template_spoils_the_ranking(
         wrong.append(_gain(_score_pairs(reranker_url, head, tails)))
 
     assert sum(right) / len(right) >= sum(wrong) / len(wrong) + 0.05
-
-
-def _served(
-    boot: Boot, role: Literal["embedding", "reranker"], name: str, *, chat_template: bool = True
-) -> RunningServer:
-    return boot(ServeOptions(role, str(MODELS / name), port=0, chat_template=chat_template))
 
 
 def _heldout(language: str) -> tuple[list[str], list[tuple[str, int]]]:

@@ -64,40 +64,48 @@ def test_swapped_addresses_are_failed_checks(
     assert failed(checks) == {"embedding.serves embeddings", "reranker.is a Qwen3 reranker"}
 
 
-def test_wrong_pooling_fails(boot: Boot, checkpoints: Path) -> None:
+@pytest.fixture(scope="module")
+def wrong_servers(
+    boot: Boot, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[RunningServer]:
+    """Serve the embedding model with another pooling, and the reranker with a wrong template and a key."""
     pooler = json.dumps({"pooling_type": "MEAN", "use_activation": False})
-    options = ServeOptions(
-        "embedding",
-        str(checkpoints / "Qwen3-Embedding-random"),
-        port=0,
-        dtype="float32",
-        extra_args=("--pooler-config", pooler),
+    # As vLLM ships it: Jinja strips the last newline, and the prompt ends one short.
+    template = tmp_path_factory.mktemp("templates") / "stock.jinja"
+    template.write_text(TEMPLATE.read_text().removesuffix("\n"))
+    return boot(
+        ServeOptions(
+            "embedding",
+            str(checkpoints / "Qwen3-Embedding-random"),
+            port=0,
+            dtype="float32",
+            extra_args=("--pooler-config", pooler),
+        ),
+        ServeOptions(
+            "reranker",
+            str(checkpoints / "Qwen3-Reranker-random"),
+            port=0,
+            dtype="float32",
+            api_key=KEY,
+            extra_args=("--chat-template", str(template)),
+        ),
     )
 
-    checks = examine(embedding_url=boot(options).base_url)
+
+def test_wrong_pooling_fails(wrong_servers: list[RunningServer]) -> None:
+    checks = examine(embedding_url=wrong_servers[0].base_url)
 
     assert failed(checks) == {"embedding.unit norm", "embedding.end token"}, checks
 
 
-def test_a_wrong_template_fails_behind_a_right_guard(boot: Boot, checkpoints: Path, tmp_path: Path) -> None:
-    # As vLLM ships it: Jinja strips the last newline, and the prompt ends one short.
-    template = tmp_path / "stock.jinja"
-    template.write_text(TEMPLATE.read_text().removesuffix("\n"))
-    options = ServeOptions(
-        "reranker",
-        str(checkpoints / "Qwen3-Reranker-random"),
-        port=0,
-        dtype="float32",
-        api_key=KEY,
-        extra_args=("--chat-template", str(template)),
-    )
-    server = boot(options)
+def test_a_wrong_template_fails_behind_a_right_guard(wrong_servers: list[RunningServer]) -> None:
+    url = wrong_servers[1].base_url
 
-    checks = examine(reranker_url=server.base_url, api_key=KEY)
+    checks = examine(reranker_url=url, api_key=KEY)
 
     assert failed(checks) == {"reranker.template"}, checks
     assert by_name(checks)["reranker.key"].status == "ok"
-    assert failed(examine(reranker_url=server.base_url)) == {"reranker.reachable"}
+    assert failed(examine(reranker_url=url)) == {"reranker.reachable"}
 
 
 def test_the_command_passes_right_servers(
