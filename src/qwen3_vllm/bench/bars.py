@@ -31,16 +31,15 @@ def _cost(documents: dict[str, Series]) -> list[Bar]:
     for client, most in ((clients.OUR_LISTS, _LISTS_US), (clients.OUR_NUMPY, _NUMPY_US)):
         if client in documents:
             bars.append(_at_most(f"{client}: CPU µs a document", spread(documents[client].cpu_us), most))
-    # Like with like: LangChain's lists against other frameworks' lists, and the article's.
-    ours = documents.get(clients.OUR_LISTS)
-    for other, least in (
-        (clients.LANGCHAIN, _FRAMEWORKS_TIMES),
-        (clients.LLAMA_INDEX, _FRAMEWORKS_TIMES),
-        (clients.ARTICLE, _ARTICLE_TIMES),
+    # Like with like: the lists of one framework's class against those of another class of the same framework.
+    for other, ours, least in (
+        (clients.LANGCHAIN, clients.OUR_LISTS, _FRAMEWORKS_TIMES),
+        (clients.LLAMA_INDEX, clients.OUR_LLAMA_INDEX, _FRAMEWORKS_TIMES),
+        (clients.ARTICLE, clients.OUR_LISTS, _ARTICLE_TIMES),
     ):
-        if ours and other in documents:
-            times = ratio(documents[other].cpu_us, ours.cpu_us)
-            bars.append(_at_least(f"CPU of {other} over {ours.client}", times, least))
+        if ours in documents and other in documents:
+            times = ratio(documents[other].cpu_us, documents[ours].cpu_us)
+            bars.append(_at_least(f"CPU of {other} over {ours}", times, least))
     return bars
 
 

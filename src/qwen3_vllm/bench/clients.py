@@ -215,6 +215,7 @@ def _batches(texts: list[str], size: int) -> Iterator[list[str]]:
 
 
 OUR_NUMPY, OUR_LISTS = "qwen3-vllm, numpy", "qwen3-vllm, LangChain"
+OUR_LLAMA_INDEX = "qwen3-vllm, LlamaIndex"
 OUR_DEFAULTS = "qwen3-vllm, numpy, default batches"
 ARTICLE, BARE, REQUESTS = "the article (openai SDK, float)", "bare aiohttp", "raw requests"
 LANGCHAIN, LLAMA_INDEX = "LangChain OpenAIEmbeddings", "LlamaIndex OpenAILikeEmbedding"
@@ -223,7 +224,7 @@ DOCUMENTS: Mapping[str, tuple[str, Callable[[Target, Tools], Embed]]] = {
     OUR_NUMPY: ("numpy", our_numpy),
     OUR_DEFAULTS: ("numpy", our_defaults),
     OUR_LISTS: ("langchain_core", our_langchain),
-    "qwen3-vllm, LlamaIndex": ("llama_index.core", our_llama_index),
+    OUR_LLAMA_INDEX: ("llama_index.core", our_llama_index),
     LANGCHAIN: ("langchain_openai", langchain_openai),
     LLAMA_INDEX: ("llama_index.embeddings.openai_like", llama_index_openai_like),
     "Haystack VLLMDocumentEmbedder": ("haystack_integrations.components.embedders.vllm", vllm_haystack),
