@@ -38,7 +38,8 @@ from .faults import (
 )
 
 TEXTS = [f"text {number}" for number in range(10)]
-TIMEOUT = 0.3
+TIMEOUT = 0.6  # of clients that meet one of SLOW; others have time, however busy the machine is
+SLOW = (hang, hang_in_body, drip, drip_body)
 EMBEDDINGS = "/v1/embeddings"
 BUSY = {"error": {"message": "The engine is currently busy", "type": "Service Unavailable", "code": 503}}
 
@@ -49,8 +50,9 @@ def _quick_retries(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("quick_retries")
 
 
-def client_of(server: SocketServer, **options: object) -> EmbeddingClient:
-    return EmbeddingClient(base_url=server.base_url, **{"timeout": TIMEOUT, "batch_size": 4, **options})
+def client_of(server: SocketServer, fault: Fault | None = None, **options: object) -> EmbeddingClient:
+    timeout = TIMEOUT if fault in SLOW else 30
+    return EmbeddingClient(base_url=server.base_url, **{"timeout": timeout, "batch_size": 4, **options})
 
 
 def right(texts: list[str]) -> np.ndarray:
@@ -85,7 +87,7 @@ PASSING: dict[str, Fault] = {
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
 def test_a_fault_that_passes_costs_nothing(fault: Fault, embed: Embed) -> None:
     with serve(FakeVLLM("embedding")) as server:
-        client = client_of(server)
+        client = client_of(server, fault)
         client.embed_documents(["warm"])
         server.fault = first(1, fault, EMBEDDINGS)
 
@@ -95,7 +97,7 @@ def test_a_fault_that_passes_costs_nothing(fault: Fault, embed: Embed) -> None:
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
 def test_a_fault_at_the_first_contact_costs_nothing(fault: Fault, embed: Embed) -> None:
     with serve(FakeVLLM("embedding"), first(1, fault, EMBEDDINGS)) as server:
-        assert_right(embed(client_of(server), TEXTS))
+        assert_right(embed(client_of(server, fault), TEXTS))
 
 
 # --- faults that stay ----------------------------------------------------------------------------------
@@ -108,10 +110,10 @@ def no_http(connection: socket.socket, reply: Reply) -> None:
 LASTING: dict[str, tuple[Fault, type[errors.Qwen3VLLMError], str]] = {
     "reset in mid-answer": (reset, errors.ServerUnreachableError, "broke"),
     "closed in mid-answer": (cut_off, errors.ServerUnreachableError, "broke"),
-    "hang before headers": (hang, errors.RequestTimeoutError, "within 0.3 s"),
-    "hang in mid-body": (hang_in_body, errors.RequestTimeoutError, "within 0.3 s"),
-    "slow headers": (drip, errors.RequestTimeoutError, "within 0.3 s"),
-    "slow body": (drip_body, errors.RequestTimeoutError, "within 0.3 s"),
+    "hang before headers": (hang, errors.RequestTimeoutError, f"within {TIMEOUT} s"),
+    "hang in mid-body": (hang_in_body, errors.RequestTimeoutError, f"within {TIMEOUT} s"),
+    "slow headers": (drip, errors.RequestTimeoutError, f"within {TIMEOUT} s"),
+    "slow body": (drip_body, errors.RequestTimeoutError, f"within {TIMEOUT} s"),
     "500": (instead(500, {"error": {"message": "EngineCore died"}}), errors.ServerError, "EngineCore died"),
     "502 with a page": (instead(502, "<html><h1>Bad Gateway</h1>"), errors.ServerError, "Bad Gateway"),
     "503": (instead(503, BUSY), errors.OverloadedError, "currently busy"),
@@ -146,7 +148,7 @@ def test_a_fault_that_stays_ends_in_one_clear_error_in_time(
     fault: Fault, kind: type[errors.Qwen3VLLMError], words: str, embed: Embed
 ) -> None:
     with serve(FakeVLLM("embedding")) as server:
-        client = client_of(server)
+        client = client_of(server, fault)
         client.embed_documents(["warm"])
         server.fault = always(fault)
         began = time.monotonic()
@@ -168,7 +170,7 @@ def test_a_fault_that_was_always_there_ends_in_one_clear_error_in_time(
         began = time.monotonic()
 
         with pytest.raises(errors.Qwen3VLLMError):
-            client_of(server).embed_documents(TEXTS)
+            client_of(server, fault).embed_documents(TEXTS)
 
         assert time.monotonic() - began < 4 * TIMEOUT + 1
 
@@ -187,7 +189,7 @@ def test_a_fault_that_was_always_there_ends_in_one_clear_error_in_time(
 )
 def test_a_request_is_repeated_only_where_that_may_help(fault: Fault, requests: int, embed: Embed) -> None:
     with serve(FakeVLLM("embedding")) as server:
-        client = client_of(server, max_retries=3)
+        client = client_of(server, fault, max_retries=3)
         client.embed_documents(["warm"])
         server.requests.clear()
         server.fault = always(fault)
@@ -204,7 +206,7 @@ def test_a_request_is_repeated_only_where_that_may_help(fault: Fault, requests: 
 def test_a_dead_server_ends_a_long_call_as_soon_as_a_short_one(fault: Fault, embed: Embed) -> None:
     """A thousand texts must not wait for a thousand time limits."""
     with serve(FakeVLLM("embedding")) as server:
-        client = client_of(server, timeout=0.2, max_concurrency=4)
+        client = client_of(server, timeout=0.4, max_concurrency=4)
         client.embed_documents(["warm"])
         server.fault = always(fault, EMBEDDINGS)
         began = time.monotonic()
@@ -212,7 +214,7 @@ def test_a_dead_server_ends_a_long_call_as_soon_as_a_short_one(fault: Fault, emb
         with pytest.raises(errors.Qwen3VLLMError) as caught:
             embed(client, [f"text {number}" for number in range(1000)])
 
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 6
         assert len(caught.value.errors) == 1000
         assert len(server.bodies(EMBEDDINGS)) < 150
 
