@@ -1,6 +1,7 @@
 """Servers that misbehave on purpose: each call ends in time, in the right result or in one clear error."""
 
 import asyncio
+import gzip
 import shutil
 import socket
 import ssl
@@ -65,6 +66,18 @@ def assert_right(vectors: np.ndarray, texts: list[str] = TEXTS) -> None:
 
 # --- faults that pass ----------------------------------------------------------------------------------
 
+
+def bodiless(connection: socket.socket, reply: Reply) -> None:
+    """Announce the right answer's length with a status that has no body."""
+    connection.sendall(Reply(204, reply.content, reply.headers).head)
+
+
+def compressed(connection: socket.socket, reply: Reply) -> None:
+    """Compress although nobody asked for it, as some proxies do."""
+    headers = reply.headers | {"Content-Encoding": "gzip"}
+    honest(connection, Reply(reply.status, gzip.compress(reply.content), headers))
+
+
 PASSING: dict[str, Fault] = {
     "reset in mid-answer": reset,
     "closed in mid-answer": cut_off,
@@ -98,6 +111,21 @@ def test_a_fault_that_passes_costs_nothing(fault: Fault, embed: Embed) -> None:
 def test_a_fault_at_the_first_contact_costs_nothing(fault: Fault, embed: Embed) -> None:
     with serve(FakeVLLM("embedding"), first(1, fault, EMBEDDINGS)) as server:
         assert_right(embed(client_of(server, fault), TEXTS))
+
+
+def test_a_status_without_its_body_is_never_taken_for_an_older_answer(embed: Embed) -> None:
+    with serve(FakeVLLM("embedding", version="0.12.0")) as server:  # answers in JSON
+        client = client_of(server)
+        client.embed_documents(TEXTS[:4])
+        server.fault = first(1, bodiless, EMBEDDINGS)
+
+        assert_right(embed(client, TEXTS[4:8]), TEXTS[4:8])
+
+
+def test_a_compressed_answer_is_read(embed: Embed) -> None:
+    json_answers = FakeVLLM("embedding", version="0.12.0")  # a vector's bytes hardly shrink
+    with serve(json_answers, always(compressed, EMBEDDINGS)) as server:
+        assert_right(embed(client_of(server), TEXTS))
 
 
 # --- faults that stay ----------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, ApartCacheEmbedding):
         """
         return (
             self.embeddings_cache is not None
-            or getattr(self, "rate_limiter", None) is not None  # since 0.14.13
+            or getattr(self, "rate_limiter", None) is not None  # since 0.14.16
             or bool(self.callback_manager.handlers)
             or _has_handlers(_embedding_dispatcher)
         )

@@ -243,7 +243,7 @@ async def _read(response: aiohttp.ClientResponse, buffer: Buffer) -> bytes | mem
     async for chunk in response.content.iter_any():
         content[at : at + len(chunk)] = chunk
         at += len(chunk)
-    return content
+    return content[:at]  # a status may come without the body it announces; behind it lie older answers
 
 
 def _proxy_for(root: str) -> str | None:
