@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,49 @@ def test_one_api_server_elsewhere(version: str, machine: Machine, cpu: bool) -> 
 
 def test_an_api_server_count_asked_for_is_sent() -> None:
     assert value(command("embedding", "0.33.0", api_server_count=4), "--api-server-count") == "4"
+
+
+LARGE_GPU_HOST = Machine(16, (Gpu("NVIDIA H100 80GB HBM3", 85520809984),))
+
+
+@pytest.mark.parametrize("version", VERSIONS[1:])
+def test_a_small_model_on_a_large_gpu_computes_more_tokens_a_step(version: str) -> None:
+    built = command("embedding", version, machine=LARGE_GPU_HOST)
+    assert value(built, "--max-num-batched-tokens") == "16384"
+    assert any(note.startswith("max-num-batched-tokens: 16384;") for note in built.notes)
+    on_a_hub = command("embedding", version, Checkpoint(), machine=LARGE_GPU_HOST)
+    assert value(on_a_hub, "--max-num-batched-tokens") == "16384"
+
+
+def test_a_step_holds_the_longest_input() -> None:
+    built = command("embedding", "0.33.0", machine=LARGE_GPU_HOST, max_model_len=32768)
+    assert value(built, "--max-num-batched-tokens") == "32768"
+
+
+@pytest.mark.parametrize(
+    ("role", "version", "changed", "machine"),
+    [
+        ("embedding", "0.33.0", {}, GPU_HOST),
+        ("embedding", "0.33.0", {}, Machine(16, (Gpu("NVIDIA A100-SXM4-80GB", 80 * 2**30),))),
+        ("embedding", "0.33.0", {}, Machine(16, (*LARGE_GPU_HOST.gpus, *GPU_HOST.gpus))),
+        ("embedding", "0.33.0", {}, Machine()),
+        ("embedding", "0.33.0", {"weights_bytes": 8 * 2**30}, LARGE_GPU_HOST),
+        ("embedding", "0.10.0", {}, LARGE_GPU_HOST),
+        ("reranker", "0.33.0", {}, LARGE_GPU_HOST),
+    ],
+)
+def test_elsewhere_the_tokens_a_step_are_vllms(
+    role: str, version: str, changed: dict[str, int], machine: Machine
+) -> None:
+    built = command(role, version, replace(SMALL, **changed), machine=machine)
+    assert "max-num-batched-tokens" not in f"{built} {built.notes}"
+
+
+@pytest.mark.parametrize("given", [("--max-num-batched-tokens", "4096"), ("--max-model-len=40960",)])
+def test_tokens_a_step_of_ones_own_stay(given: tuple[str, ...]) -> None:
+    built = command("embedding", "0.33.0", machine=LARGE_GPU_HOST, extra_args=given)
+    assert "16384" not in str(built)
+    assert str(built).endswith(" ".join(given))
 
 
 def test_the_context_is_8192_or_what_the_checkpoint_has() -> None:

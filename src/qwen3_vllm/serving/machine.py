@@ -17,6 +17,7 @@ from packaging.version import Version
 from .errors import LaunchError
 
 SHIM = "qwen3_vllm.serving.vllm_any"
+_LARGE_GPU_BYTES = 70 * 2**30
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,16 @@ class Machine:
 
     cores: int | None = None
     gpus: tuple[Gpu, ...] | None = None
+
+    @property
+    def has_large_gpus(self) -> bool:
+        """Whether every GPU is of the class to which vLLM gives 8,192 tokens a step: H100 and above.
+
+        vLLM's rule (`EngineArgs.get_batch_defaults`): 70 GiB or more, and not an A100.
+        """
+        return bool(self.gpus) and all(
+            gpu.memory_bytes >= _LARGE_GPU_BYTES and "a100" not in gpu.name.lower() for gpu in self.gpus or ()
+        )
 
 
 @dataclass(frozen=True)
