@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -208,13 +209,18 @@ class TestEmbedder:
         vectors = EmbeddingClient(base_url=embedder.base_url).embed_queries([query])
         assert_same_directions(vectors, embedding_reference.queries([query]))
 
+    @pytest.mark.parametrize("wire_dtype", ["float32", "float16"])
     def test_documents_of_any_length_are_transformers(
-        self, embedder: RunningServer, embedding_reference: ReferenceEmbedding
+        self,
+        wire_dtype: Literal["float32", "float16"],
+        embedder: RunningServer,
+        embedding_reference: ReferenceEmbedding,
     ) -> None:
         # One token of each is the end token. From below the limit to above the context, and far above.
         edges = ["hello" + " hello" * (CONTEXT - 2 + over) for over in (-2, -1, 0, 1)]
         documents = [*DOCUMENTS, *edges, "巴黎是法国的首都，" * 300, ""]
-        vectors = EmbeddingClient(base_url=embedder.base_url).embed_documents(documents)
+        client = EmbeddingClient(base_url=embedder.base_url, wire_dtype=wire_dtype)
+        vectors = client.embed_documents(documents)
         assert_same_directions(vectors, embedding_reference.documents(documents, LIMIT))
 
     def test_long_texts_side_by_side_do_not_hang_it(

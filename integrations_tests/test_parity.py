@@ -10,11 +10,13 @@ import requests
 from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from qwen3_vllm import EmbeddingClient, RerankClient
+from qwen3_vllm import EmbeddingClient, RerankClient, wire
 from qwen3_vllm.langchain import Qwen3VLLMEmbeddings as LangChainEmbeddings
 from qwen3_vllm.langchain import Qwen3VLLMReranker as LangChainReranker
 from qwen3_vllm.llama_index import Qwen3VLLMEmbeddings as LlamaIndexEmbeddings
 from qwen3_vllm.llama_index import Qwen3VLLMReranker as LlamaIndexReranker
+from qwen3_vllm.settings import EmbeddingSettings
+from qwen3_vllm.transport import Transport, send
 
 from .conftest import RunningServer
 from .reference import INSTRUCTION, PREFIX, SUFFIX, ReferenceEmbedding, ReferenceReranker
@@ -35,8 +37,7 @@ EMBED_DOCUMENTS: dict[str, Callable[[str], Any]] = {
     "client": lambda url: EmbeddingClient(base_url=url).embed_documents(TEXTS),
     "client-async": lambda url: asyncio.run(EmbeddingClient(base_url=url).aembed_documents(TEXTS)),
     "client-lists": lambda url: EmbeddingClient(base_url=url).embed_documents_as_lists(TEXTS),
-    # By default answers are base64: vLLM's binary ones come in pieces.
-    "client-binary": lambda url: EmbeddingClient(base_url=url, wire_dtype="float16").embed_documents(TEXTS),
+    "client-float16": lambda url: EmbeddingClient(base_url=url, wire_dtype="float16").embed_documents(TEXTS),
     "langchain": lambda url: LangChainEmbeddings(base_url=url).embed_documents(TEXTS),
     "langchain-async": lambda url: asyncio.run(LangChainEmbeddings(base_url=url).aembed_documents(TEXTS)),
     "llama-index": lambda url: LlamaIndexEmbeddings(base_url=url).get_text_embedding_batch(TEXTS),
@@ -61,6 +62,21 @@ def test_documents_embed_as_in_transformers(
     embed: Callable[[str], Any], embedding_server: RunningServer, embedding_reference: ReferenceEmbedding
 ) -> None:
     vectors = np.array(embed(embedding_server.base_url))
+
+    assert cosines(vectors, embedding_reference.documents(TEXTS)).min() > 0.9999
+
+
+@pytest.mark.parametrize("encoding", ["bytes_only", "base64"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_every_form_of_an_answer_holds_the_same_vectors(
+    encoding: wire.Encoding,
+    dtype: wire.WireDtype,
+    embedding_server: RunningServer,
+    embedding_reference: ReferenceEmbedding,
+) -> None:
+    call = wire.embeddings("qwen3_embedding", TEXTS, encoding=encoding, dtype=dtype)
+    settings = EmbeddingSettings(base_url=embedding_server.base_url)
+    (vectors,) = Transport(settings, start_command="").run(send(call))
 
     assert cosines(vectors, embedding_reference.documents(TEXTS)).min() > 0.9999
 

@@ -153,14 +153,19 @@ class FakeVLLM:
         if self._never_answers(prompts):
             return None
         vectors = [self.vector(ids, dimensions) for ids in prompts]
+        chosen = body.get("embed_dtype", "float32") if self.release >= Version("0.11.1") else "float32"
+        dtype = {"float32": "<f4", "float16": "<f2"}[chosen]
         if encoding == "bytes_only":
-            dtype = {"float32": "<f4", "float16": "<f2"}[body.get("embed_dtype", "float32")]
             content = np.stack(vectors).astype(dtype).tobytes()
             return Reply(200, content, {"Content-Type": "application/octet-stream"})
         data = [
             {
                 "index": index,
-                "embedding": v.tolist() if encoding == "float" else base64.b64encode(v.tobytes()).decode(),
+                "embedding": (
+                    v.tolist()
+                    if encoding == "float"
+                    else base64.b64encode(v.astype(dtype).tobytes()).decode()
+                ),
             }
             for index, v in enumerate(vectors)
         ]

@@ -117,12 +117,24 @@ def test_base64_is_asked_where_binary_answers_come_in_pieces(embed: Embed) -> No
         assert [b["encoding_format"] for b in server.bodies(EMBEDDINGS)] == ["bytes_only", "base64"]
 
 
-def test_float16_travels_as_bytes_in_pieces_too(embed: Embed) -> None:
+def test_float16_travels_as_base64_there_too(embed: Embed) -> None:
     with serve(FakeVLLM("embedding"), binary_in_pieces) as server:
         vectors = embed(client_of(server, wire_dtype="float16"), ["a", "b", "c"])
 
         np.testing.assert_allclose(vectors, right(["a", "b", "c"]), atol=1e-3)
-        assert {b["encoding_format"] for b in server.bodies(EMBEDDINGS)} == {"bytes_only"}
+        bodies = server.bodies(EMBEDDINGS)
+        assert [b["encoding_format"] for b in bodies] == ["bytes_only", "base64"]
+        assert bodies[-1]["embed_dtype"] == "float16"
+
+
+@pytest.mark.parametrize("version", ["0.10.0", "0.12.0", "0.13.0", "0.32.0"])
+def test_float16_is_asked_of_servers_that_have_it(version: str) -> None:
+    with serve(FakeVLLM("embedding", version=version), binary_in_pieces) as server:
+        vectors = client_of(server, wire_dtype="float16").embed_documents(["a", "b"])
+
+        exact = version in ("0.10.0", "0.12.0")
+        np.testing.assert_allclose(vectors, right(["a", "b"]), atol=1e-6 if exact else 1e-3)
+        assert ("embed_dtype" in server.bodies(EMBEDDINGS)[-1]) is not exact
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -67,6 +67,17 @@ def test_binary_vectors_are_asked_for_in_little_endian() -> None:
     }
 
 
+def test_half_precision_is_asked_for_in_base64_too() -> None:
+    body = wire.embeddings("m", ["a"], encoding="base64", dtype="float16").body
+
+    assert body is not None
+    assert (body["encoding_format"], body["endianness"], body["embed_dtype"]) == (
+        "base64",
+        "little",
+        "float16",
+    )
+
+
 def test_base64_vectors_are_asked_for_without_fields_that_old_servers_lack() -> None:
     body = wire.embeddings("m", ["a"], encoding="base64").body
 

@@ -45,6 +45,7 @@ class EmbeddingServer:
         context: Tokens an input may have; None where the server does not tell.
         width: Numbers in a vector of an answer.
         encoding: The leanest one that the server has.
+        dtype: What its vectors travel as: `wire_dtype`, if the server has a choice.
         cuts: Whether the server cuts vectors to `dimensions` itself.
         root: The checkpoint behind `model`; None where the server does not tell.
     """
@@ -53,6 +54,7 @@ class EmbeddingServer:
     context: int | None
     width: int
     encoding: wire.Encoding
+    dtype: wire.WireDtype
     cuts: bool
     root: str | None
 
@@ -204,7 +206,7 @@ class EmbeddingClient(EmbeddingSettings):
                 server.model,
                 inputs[batch[0] : batch[-1] + 1] if adjoin(batch) else [inputs[index] for index in batch],
                 encoding=server.encoding,
-                dtype=self.wire_dtype,
+                dtype=server.dtype,
                 dimensions=self.dimensions if server.cuts else None,
                 width=server.width,
                 keep=self.dimensions,
@@ -284,13 +286,14 @@ class EmbeddingClient(EmbeddingSettings):
         served = yield from ask_served(self.model or self._first_model)
         self._first_model = served.model  # vectors of two models must not mix in one index
         encoding: wire.Encoding = "bytes_only"
+        dtype: wire.WireDtype = self.wire_dtype
         cuts = self.dimensions is not None
         while True:
             (probe,) = yield from send(
                 wire.embedding_probe(
                     served.model,
                     encoding=encoding,
-                    dtype=self.wire_dtype,
+                    dtype=dtype,
                     dimensions=self.dimensions if cuts else None,
                 )
             )
@@ -306,10 +309,10 @@ class EmbeddingClient(EmbeddingSettings):
             if cuts and wire.refuses_dimensions(probe):
                 cuts = False  # then we cut them
             elif encoding == "bytes_only":
-                encoding = "base64"  # before vLLM 0.13
+                encoding, dtype = "base64", "float32"  # before vLLM 0.13; a choice of type is from 0.11.1
             else:
                 raise probe
-        if probe.in_pieces and self.wire_dtype == "float32":
+        if probe.in_pieces:
             # So a vector costs the server's HTTP process, the busiest beside the engine, 640 µs instead of
             # base64's 440 (vLLM 0.32, two cores).
             encoding = "base64"
@@ -319,7 +322,7 @@ class EmbeddingClient(EmbeddingSettings):
                 f"dimensions={self.dimensions}, but vectors of {served.model!r} have {width} numbers"
             )
         cuts = cuts and width == self.dimensions  # a server may ignore the field
-        return EmbeddingServer(served.model, served.context, width, encoding, cuts, served.root)
+        return EmbeddingServer(served.model, served.context, width, encoding, dtype, cuts, served.root)
 
 
 def floats_of_one(vectors: Vectors) -> list[float]:
