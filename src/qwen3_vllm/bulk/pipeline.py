@@ -16,11 +16,12 @@ Id = TypeVar("Id")
 T = TypeVar("T")
 R = TypeVar("R")
 
-# A chunk is half of what the client's defaults have in flight: 16 requests of 32. While one is answered the
-# next waits at the server. More only raises latency, and what a kill loses.
+# A chunk is half of what the client's defaults have in flight: 16 requests of 32. Two fill the server; with a
+# third it stays full while a chunk ends, whose last requests a busier HTTP process may hold up. More gains
+# nothing, and a kill would lose it.
 CHUNK_DOCUMENTS = 512
 CHUNK_CHARACTERS = 4_000_000
-AHEAD = 2
+AHEAD = 3
 
 
 def embed_stream(
@@ -33,7 +34,7 @@ def embed_stream(
 
     Args:
         documents: Pairs of an id of any type and a text; read only a little ahead of what is yielded.
-        client: At most two of its calls run at once.
+        client: At most three of its calls run at once, within its `max_concurrency`.
         on_failure: Called with the id and the error of a document that cannot be embedded, which is then
             left out. None: the error is raised.
 
