@@ -202,7 +202,50 @@ def test_vectors_cut_here_have_length_one_again() -> None:
     np.testing.assert_allclose(vectors, [[0.6, 0.8]], atol=1e-6)
 
 
+ROW = base64.b64encode(np.asarray([3, 4], "<f4").tobytes()).decode()
+OTHER = base64.b64encode(np.asarray([0, 2], "<f4").tobytes()).decode()
+ODD_BODIES = {
+    "spaces": f'{{"data": [{{"index": 0, "embedding": "{ROW}"}}, {{"index": 1, "embedding": "{OTHER}"}}]}}',
+    "shuffled": f'{{"data":[{{"embedding":"{OTHER}","index":1}},{{"embedding":"{ROW}","index":0}}]}}',
+    "escapes": f'{{"data":[{{"embedding":"{ROW}"}},{{"embedding":"{OTHER}"}}]}}'.replace("A", "\\u0041"),
+    "the key in a name": f"""{{"model":"\\"embedding\\":\\"","data":[{{"embedding":"{ROW}"}},
+        {{"embedding":"{OTHER}"}}]}}""",
+    "another one before": f"""{{"usage":{{"embedding":"x"}},"data":[{{"embedding":"{ROW}"}},
+        {{"embedding":"{OTHER}"}}]}}""",
+    "another one behind": f"""{{"data":[{{"embedding":"{ROW}"}},
+        {{"embedding":"{OTHER}"}}],"usage":{{"embedding":"x"}}}}""",
+    "a key twice": f"""{{"data":[{{"embedding":"x","embedding":"{ROW}"}},
+        {{"embedding":"y","embedding":"{OTHER}"}}]}}""",
+}
+
+
+@pytest.mark.parametrize("body", ODD_BODIES.values(), ids=ODD_BODIES)
+@pytest.mark.parametrize("lent", [False, True])
+def test_vectors_in_base64_are_read_from_any_json(body: str, lent: bool) -> None:
+    content: bytes | memoryview = body.encode()
+    if lent:  # behind the answer lies an older one
+        content = memoryview(bytearray(content + ODD_BODIES["shuffled"].encode()))[: len(content)]
+    odd = Answer(URL, 200, {"content-type": "application/json"}, content)
+
+    vectors = wire.embeddings("m", ["a", "b"], encoding="base64").decode(odd)
+
+    np.testing.assert_allclose(vectors, [[0.6, 0.8], [0, 1]], atol=1e-6)
+
+
+@pytest.mark.parametrize("length", range(0, len(ODD_BODIES["shuffled"]), 5))
+def test_an_answer_cut_short_is_never_completed_by_an_older_one(length: int) -> None:
+    whole = bytearray(ODD_BODIES["shuffled"].encode())
+    cut = Answer(URL, 200, {"content-type": "application/json"}, memoryview(whole)[:length])
+
+    with pytest.raises(errors.InvalidAnswerError):
+        wire.embeddings("m", ["a", "b"], encoding="base64").decode(cut)
+
+
 BAD_VECTORS = {
+    "a third": base64_vectors([1, 2], [1, 2], [1, 2]),
+    "text for a vector": answer(
+        {"data": [{"index": 0, "embedding": "AAAA"}, {"index": 1, "embedding": [1]}]}
+    ),
     "one vector for two": raw_vectors([[1, 2, 3]]),
     "half a number": answer(b"123456789", content_type="application/octet-stream"),
     "no bytes": answer(b"", content_type="application/octet-stream"),
