@@ -139,6 +139,16 @@ def test_the_canned_server_gives_unit_vectors_of_real_size(canned: str) -> None:
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
+def test_the_canned_server_gives_half_precision_too(canned: str) -> None:
+    whole, half = (
+        EmbeddingClient(base_url=canned, wire_dtype=dtype).embed_documents(["a", "b"])
+        for dtype in ("float32", "float16")
+    )
+
+    assert not np.array_equal(whole, half)
+    np.testing.assert_allclose(whole, half, atol=1e-3)
+
+
 @pytest.mark.parametrize("encoding", ["float", "base64", "bytes_only"])
 def test_the_canned_server_speaks_every_encoding(canned: str, encoding: str) -> None:
     body = {"model": "canned", "input": ["a", "b"], "encoding_format": encoding}

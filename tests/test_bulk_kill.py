@@ -142,7 +142,9 @@ def test_kill_9_at_random_points_loses_and_doubles_nothing(
     url, canned, kill_at, victim = killing_server
     path = write_lines(tmp_path / "in.txt", (f"document {n}" for n in range(6000)))
     out = tmp_path / "out"
-    command = [sys.executable, "-c", "from qwen3_vllm.cli import app; app()", "embed", str(path)]
+    chunk = 64
+    small = f"from qwen3_vllm.bulk import pipeline; pipeline.CHUNK_DOCUMENTS = {chunk}"
+    command = [sys.executable, "-c", f"{small}; from qwen3_vllm.cli import app; app()", "embed", str(path)]
     command += ["-o", str(out), "--base-url", url, "--part-rows", "2000"]
     asked: list[str] = []
     for texts in (3, *random.Random(7).sample(range(300, 2500), 3), 10**9):
@@ -155,5 +157,5 @@ def test_kill_9_at_random_points_loses_and_doubles_nothing(
         assert process.returncode == (0 if texts == 10**9 else -signal.SIGKILL), words
     assert ids(out) == [f"{path}:{n + 1}" for n in range(6000)]
     np.testing.assert_allclose(vectors(out), [canned.vector(f"document {n}") for n in range(6000)], rtol=1e-6)
-    # Each kill costs at most two chunks at the server, and three on their way to the disk.
-    assert len(asked) <= 6000 + 4 * 5 * 512
+    # Each kill costs at most three chunks at the server, and three on their way to the disk.
+    assert len(asked) <= 6000 + 4 * 6 * chunk

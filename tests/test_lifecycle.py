@@ -103,10 +103,11 @@ async def test_a_call_under_a_time_limit_of_the_caller_ends(embedding_server: So
 def test_ctrl_c_ends_a_sync_call_and_its_requests(embedding_server: SocketServer) -> None:
     client = client_of(embedding_server)
     client.embed_documents(["warm"])
+    before = len(embedding_server.requests)
     embedding_server.fault = always(hang)
 
     def press() -> None:
-        until(lambda: embedding_server.in_flight == 1)
+        until(lambda: len(embedding_server.requests) > before)  # then the call has begun
         os.kill(os.getpid(), signal.SIGINT)
 
     pressing = threading.Thread(target=press)

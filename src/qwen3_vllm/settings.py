@@ -146,8 +146,8 @@ class EmbeddingSettings(ServerSettings):
         base_url: [QWEN3_EMBEDDING_URL], default `http://localhost:8000/v1`.
         dimensions: Length of the vectors, cut as Matryoshka embeddings are. None: the model's own.
         truncate: Cut texts longer than the server's context. False: raise TooLongError.
-        wire_dtype: What vectors travel as, from vLLM 0.13. "float16" halves the bytes, at an error under 1e-3
-            in cosine. Vectors come back as float32 anyway.
+        wire_dtype: The type that vectors travel in. "float16" halves the bytes, at an error under 1e-3 in
+            cosine, from vLLM 0.13; older ones send float32. Vectors come back as float32 anyway.
     """
 
     base_url: str = Field(

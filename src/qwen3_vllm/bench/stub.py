@@ -65,7 +65,8 @@ def _vectors(count: int, encoding: str, dimensions: int, dtype: str) -> bytes:
     if encoding == "bytes_only":
         return vectors.astype(dtype).tobytes()
     rows = [
-        base64.b64encode(row.tobytes()).decode() if encoding == "base64" else row.tolist() for row in vectors
+        base64.b64encode(row.astype(dtype).tobytes()).decode() if encoding == "base64" else row.tolist()
+        for row in vectors
     ]
     data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)]
     usage = {"prompt_tokens": count, "total_tokens": count}

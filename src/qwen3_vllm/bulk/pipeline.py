@@ -16,9 +16,9 @@ Id = TypeVar("Id")
 T = TypeVar("T")
 R = TypeVar("R")
 
-# A chunk is half of what the client's defaults have in flight: 16 requests of 32. Two fill the server; with a
-# third it stays full while a chunk ends, whose last requests a busier HTTP process may hold up. More gains
-# nothing, and a kill would lose it.
+# A chunk is half of what the client's defaults have in flight: 16 requests of 32. Two fill the server; a
+# third keeps it full while the last requests of a chunk wait at the busier HTTP process. More gains nothing,
+# and a kill would lose it.
 CHUNK_DOCUMENTS = 512
 CHUNK_CHARACTERS = 4_000_000
 AHEAD = 3

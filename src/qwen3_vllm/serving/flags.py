@@ -20,6 +20,7 @@ from .options import Checkpoint, Command, Role, ServeOptions
 OLDEST = Version("0.10.0")  # Qwen3 rerankers load since 0.9.2; older request formats are not tested here
 RUNNER_FLAG = Version("0.10.1")  # `--runner pooling`; `--task` before, and gone since 0.13.0
 MULTI_API_SERVER = Version("0.11.0")  # before it an engine may fall back to V0, which refuses API servers
+SPLITS_INPUTS = Version("0.11.0")  # V0 does not, and needs a step as long as the longest input
 SCORE_TEMPLATE = Version("0.14.0")  # `--chat-template` reaches /score; silently ignored before
 CPU_SINGLE_PROCESS = Version("0.23.0")  # the CPU worker may live in the API server: half the boot time
 
@@ -32,8 +33,8 @@ RERANKER_OVERRIDES: dict[str, Any] = {
     "is_original_qwen3_reranker": True,
 }
 CORES_FOR_TWO_API_SERVERS = 8
-# Twice the tokens that vLLM computes at once on its largest GPUs, and for which models that is a gain: with
-# 0.6B parameters (1.2 GB) on an H100 the engine's process is the limit, not the GPU.
+# Twice the tokens that vLLM computes at once on an H100, and for which models that is a gain: with 0.6B
+# parameters (1.2 GB, or 2.4 in float32) the engine's process is the limit there, not the GPU.
 STEP_TOKENS = 16384
 SMALL_MODEL_BYTES = 4 * 2**30
 
@@ -173,17 +174,24 @@ class _Builder:
         Measured for embeddings of a 0.6B model on an H100 (docs/benchmark.md). A larger model keeps the GPU
         busy with vLLM's number, and would make a query that comes in meanwhile wait longer.
         """
-        small = self.checkpoint.weights_bytes <= SMALL_MODEL_BYTES  # unknown, as on a hub, counts as small
-        large_gpu = not self.cpu and self.machine.has_large_gpus
-        if self.options.role != "embedding" or self.v0 or not small or not large_gpu:
+        if self.options.role != "embedding" or self.cpu or not self.machine.has_h100s:
             return
-        # A step must hold the longest input in releases that do not split it.
-        if not (self.extra.has("--max-num-batched-tokens") or self.extra.has("--max-model-len")):
-            tokens = max(STEP_TOKENS, self._context)
+        if self.vllm.version < SPLITS_INPUTS or not self._is_small():
+            return
+        own = ("--max-num-batched-tokens", "--enable-chunked-prefill", "--performance-mode", "--config")
+        if not any(map(self.extra.has, own)):
+            tokens = min(STEP_TOKENS, self.options.max_num_seqs * self._context)
             self._add("--max-num-batched-tokens", tokens)
             self.notes.append(
-                f"max-num-batched-tokens: {tokens}; with vLLM's own 8192 a large GPU waits for the engine"
+                f"max-num-batched-tokens: {tokens}; with vLLM's own 8192 an H100 waits for the engine"
             )
+
+    def _is_small(self) -> bool:
+        """Whether the model is one of about 0.6B parameters; on a hub its name tells."""
+        size = self.checkpoint.weights_bytes
+        if not size:
+            return "0.6b" in self.options.model.lower()
+        return size <= SMALL_MODEL_BYTES and not self.checkpoint.quantization
 
     def _prefix_caching(self) -> None:
         wanted = self.options.prefix_caching
