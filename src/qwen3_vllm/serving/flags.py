@@ -19,8 +19,8 @@ from .options import Checkpoint, Command, Role, ServeOptions
 
 OLDEST = Version("0.10.0")  # Qwen3 rerankers load since 0.9.2; older request formats are not tested here
 RUNNER_FLAG = Version("0.10.1")  # `--runner pooling`; `--task` before, and gone since 0.13.0
-MULTI_API_SERVER = Version("0.11.0")  # before it an engine may fall back to V0, which refuses API servers
-SPLITS_INPUTS = Version("0.11.0")  # V0 does not, and needs a step as long as the longest input
+# Before it an engine may fall back to V0, which refuses API servers and steps shorter than the longest input.
+V1_ONLY = Version("0.11.0")
 SCORE_TEMPLATE = Version("0.14.0")  # `--chat-template` reaches /score; silently ignored before
 CPU_SINGLE_PROCESS = Version("0.23.0")  # the CPU worker may live in the API server: half the boot time
 
@@ -37,6 +37,9 @@ CORES_FOR_TWO_API_SERVERS = 8
 # parameters (1.2 GB, or 2.4 in float32) the engine's process is the limit there, not the GPU.
 STEP_TOKENS = 16384
 SMALL_MODEL_BYTES = 4 * 2**30
+# The class to which vLLM gives 8,192 tokens a step (`EngineArgs.get_batch_defaults`): H100 and H200, and no
+# A100. From 160 GiB on newer releases give more.
+H100_BYTES, B200_BYTES = 70 * 2**30, 160 * 2**30
 
 
 def is_on_cpu(options: ServeOptions, vllm: VllmBuild, machine: Machine) -> bool:
@@ -174,9 +177,9 @@ class _Builder:
         Measured for embeddings of a 0.6B model on an H100 (docs/benchmark.md). A larger model keeps the GPU
         busy with vLLM's number, and would make a query that comes in meanwhile wait longer.
         """
-        if self.options.role != "embedding" or self.cpu or not self.machine.has_h100s:
+        if self.options.role != "embedding" or self.cpu or self.vllm.version < V1_ONLY:
             return
-        if self.vllm.version < SPLITS_INPUTS or not self._is_small():
+        if not (self._has_h100s() and self._is_small()):
             return
         own = ("--max-num-batched-tokens", "--enable-chunked-prefill", "--performance-mode", "--config")
         if not any(map(self.extra.has, own)):
@@ -185,6 +188,12 @@ class _Builder:
             self.notes.append(
                 f"max-num-batched-tokens: {tokens}; with vLLM's own 8192 an H100 waits for the engine"
             )
+
+    def _has_h100s(self) -> bool:
+        gpus = self.machine.gpus or ()
+        return bool(gpus) and all(
+            H100_BYTES <= gpu.memory_bytes < B200_BYTES and "a100" not in gpu.name.lower() for gpu in gpus
+        )
 
     def _is_small(self) -> bool:
         """Whether the model is one of about 0.6B parameters; on a hub its name tells."""
@@ -210,7 +219,7 @@ class _Builder:
 
     def _api_servers(self) -> int:
         """Two where they pay: tokenising, not the GPU, is the limit for short texts (1.5 x measured)."""
-        if self.cpu or self.vllm.version < MULTI_API_SERVER:
+        if self.cpu or self.vllm.version < V1_ONLY:
             return 1
         count = max(2, self.options.data_parallel_size)
         cores = self.machine.cores

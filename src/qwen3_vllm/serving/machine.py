@@ -17,7 +17,6 @@ from packaging.version import Version
 from .errors import LaunchError
 
 SHIM = "qwen3_vllm.serving.vllm_any"
-_H100_BYTES, _B200_BYTES = 70 * 2**30, 160 * 2**30
 
 
 @dataclass(frozen=True)
@@ -32,18 +31,6 @@ class Machine:
 
     cores: int | None = None
     gpus: tuple[Gpu, ...] | None = None
-
-    @property
-    def has_h100s(self) -> bool:
-        """Whether every GPU is of the class to which vLLM gives 8,192 tokens a step: H100 and H200.
-
-        vLLM's rule (`EngineArgs.get_batch_defaults`): 70 GiB or more, and not an A100. From 160 GiB on newer
-        releases give more.
-        """
-        return bool(self.gpus) and all(
-            _H100_BYTES <= gpu.memory_bytes < _B200_BYTES and "a100" not in gpu.name.lower()
-            for gpu in self.gpus or ()
-        )
 
 
 @dataclass(frozen=True)
