@@ -17,7 +17,7 @@ from langchain_classic.storage import LocalFileStore
 
 from qwen3_vllm.langchain import Qwen3VLLMEmbeddings
 
-lines = Path(__file__).with_name("corpus.jsonl").read_text(encoding="utf-8").splitlines()
+lines = (Path(__file__).parents[1] / "demo" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
 passages = [json.loads(line)["text"] for line in lines]
 folder = Path("./embedding_cache")
 

@@ -42,7 +42,7 @@ class Qwen3Ranker:
         return {"documents": [replace(documents[r.index], score=r.relevance_score) for r in ranked]}
 
 
-lines = Path(__file__).with_name("corpus.jsonl").read_text(encoding="utf-8").splitlines()
+lines = (Path(__file__).parents[1] / "demo" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
 passages = [Document(id=row["id"], content=row["text"]) for row in map(json.loads, lines)]
 store = InMemoryDocumentStore()
 store.write_documents(Qwen3DocumentEmbedder().run(documents=passages)["documents"])

@@ -23,7 +23,7 @@ def words(text: str) -> list[str]:
     return re.findall(r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+", text.lower())
 
 
-lines = Path(__file__).with_name("corpus.jsonl").read_text(encoding="utf-8").splitlines()
+lines = (Path(__file__).parents[1] / "demo" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
 passages = [Document(row["text"], id=row["id"]) for row in map(json.loads, lines)]
 
 bm25 = BM25Okapi([words(passage.page_content) for passage in passages])

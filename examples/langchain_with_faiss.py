@@ -17,7 +17,7 @@ from langchain_core.documents import Document
 from qwen3_vllm.langchain import Qwen3VLLMEmbeddings, Qwen3VLLMReranker, Qwen3VLLMRetriever
 
 question = sys.argv[1] if len(sys.argv) > 1 else "How do I keep food from sticking to an iron skillet?"
-lines = Path(__file__).with_name("corpus.jsonl").read_text(encoding="utf-8").splitlines()
+lines = (Path(__file__).parents[1] / "demo" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
 passages = [Document(row["text"], id=row["id"]) for row in map(json.loads, lines)]
 
 store = FAISS.from_documents(passages, Qwen3VLLMEmbeddings())

@@ -15,7 +15,7 @@ from langchain_milvus import Milvus
 
 from qwen3_vllm.langchain import Qwen3VLLMEmbeddings, Qwen3VLLMReranker, Qwen3VLLMRetriever
 
-lines = Path(__file__).with_name("corpus.jsonl").read_text(encoding="utf-8").splitlines()
+lines = (Path(__file__).parents[1] / "demo" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
 rows = [json.loads(line) for line in lines]
 passages = [Document(row["text"], metadata={"lang": row["lang"]}) for row in rows]
 

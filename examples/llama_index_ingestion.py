@@ -29,7 +29,7 @@ def texts_embedded() -> int:
     return int(sum(float(line.rpartition(" ")[2]) for line in counts))
 
 
-lines = Path(__file__).with_name("corpus.jsonl").read_text(encoding="utf-8").splitlines()
+lines = (Path(__file__).parents[1] / "demo" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
 documents = [Document(text=row["text"], id_=row["id"]) for row in map(json.loads, lines)]
 for run in ("first", "second"):
     before = texts_embedded()

@@ -17,7 +17,7 @@ from llama_index.vector_stores.faiss import FaissVectorStore
 
 from qwen3_vllm.llama_index import Qwen3VLLMEmbeddings, Qwen3VLLMReranker
 
-lines = Path(__file__).with_name("corpus.jsonl").read_text(encoding="utf-8").splitlines()
+lines = (Path(__file__).parents[1] / "demo" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
 documents = [Document(text=row["text"], id_=row["id"]) for row in map(json.loads, lines)]
 
 Settings.llm = MockLLM()

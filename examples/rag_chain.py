@@ -19,7 +19,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 
 from qwen3_vllm.langchain import Qwen3VLLMEmbeddings, Qwen3VLLMReranker, Qwen3VLLMRetriever
 
-lines = Path(__file__).with_name("corpus.jsonl").read_text(encoding="utf-8").splitlines()
+lines = (Path(__file__).parents[1] / "demo" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
 store = InMemoryVectorStore(Qwen3VLLMEmbeddings())
 store.add_documents([Document(row["text"], metadata={"id": row["id"]}) for row in map(json.loads, lines)])
 retriever = Qwen3VLLMRetriever(

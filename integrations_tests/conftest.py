@@ -1,8 +1,6 @@
 """Real vLLM servers, each booted once a session when the first test asks for it."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -14,6 +12,7 @@ import pytest
 
 from qwen3_vllm.serving import ServeOptions, start_server
 
+from .random_checkpoints import make
 from .reference import ReferenceEmbedding, ReferenceReranker
 
 ROOT = Path(__file__).parent.parent
@@ -66,8 +65,7 @@ def clean_environment() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def checkpoints() -> Path:
     """Folder with the random-weight checkpoints."""
-    script = ROOT / "scripts" / "make_random_checkpoints.py"
-    subprocess.run([sys.executable, str(script), str(CHECKPOINTS)], check=True)
+    make(CHECKPOINTS)
     return CHECKPOINTS
 
 

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 def demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the program that demo.sh starts once everything is installed."""
     return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "demo.py"), *arguments],
-        env={**os.environ, **environment},
+        [sys.executable, "-m", "demo", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
         timeout=300,

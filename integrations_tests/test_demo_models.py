@@ -14,7 +14,8 @@ from qwen3_vllm.serving import ServeOptions
 
 from .conftest import Boot, RunningServer
 
-MODELS = Path(__file__).parent.parent / "examples" / "models"
+DEMO = Path(__file__).parent.parent / "demo"
+MODELS = DEMO / "models"
 LARGEST_BYTES = 24_000_000
 
 PASSAGES = [
@@ -134,7 +135,7 @@ def test_a_wrong_template_spoils_the_ranking(
 
 def _heldout(language: str) -> tuple[list[str], list[tuple[str, int]]]:
     """Return the held-out paragraphs, and one question on each with its paragraph's index."""
-    path = MODELS / "heldout" / f"heldout-{language}.jsonl"
+    path = DEMO / "heldout" / f"heldout-{language}.jsonl"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     questions = [(row["questions"][0], index) for index, row in enumerate(rows)]
     return [row["text"] for row in rows], questions

@@ -14,9 +14,9 @@ from .conftest import ROOT, RunningServer
 from .reference import ReferenceEmbedding, ReferenceReranker
 
 EXAMPLES = ROOT / "examples"
+CORPUS = ROOT / "demo" / "corpus.jsonl"
 PASSAGES = {
-    row["id"]: row["text"]
-    for row in map(json.loads, (EXAMPLES / "corpus.jsonl").read_text(encoding="utf-8").splitlines())
+    row["id"]: row["text"] for row in map(json.loads, CORPUS.read_text(encoding="utf-8").splitlines())
 }
 TEXTS = list(PASSAGES.values())
 CANDIDATES, KEPT = 20, 3
@@ -191,9 +191,7 @@ def test_plain_python_gives_the_right_numbers(
 
 def test_ray_embeds_the_whole_corpus(servers: Example, tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    printed = run(
-        "ray_bulk_embed.py", servers, tmp_path, str(EXAMPLES / "corpus.jsonl"), str(tmp_path / "out")
-    )
+    printed = run("ray_bulk_embed.py", servers, tmp_path, str(CORPUS), str(tmp_path / "out"))
     assert f"{len(TEXTS)} documents" in printed
 
 

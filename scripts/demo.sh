@@ -4,11 +4,11 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/demo.sh                  the corpus in examples/, three queries
+Usage: scripts/demo.sh                  the corpus in demo/, three queries
        scripts/demo.sh FILE "query"     your .txt, .md or .jsonl file ({"text": "..."} a line)
 
 QWEN3_MODELS=DIR   serve the checkpoints Qwen3-Embedding-* and Qwen3-Reranker-* in DIR
-                   (default: the small ones of examples/models, trained for this)
+                   (default: the small ones of demo/models, trained for this)
 PYTHON=python3.12  make .venv with this interpreter
 TEXT
 }
@@ -29,4 +29,4 @@ fi
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/scripts/setup.sh"
-exec "$root/.venv/bin/python" "$root/scripts/demo.py" "$@"
+PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} exec "$root/.venv/bin/python" -m demo "$@"

@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from demo import qwen3_tokenizer
 from qwen3_vllm import batching, errors
 from qwen3_vllm.wire import Answer, Call
-from scripts import qwen3_tokenizer
 
 Refusal = Callable[[list[int]], errors.Qwen3VLLMError | None]
 

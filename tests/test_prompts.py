@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from demo import qwen3_tokenizer
 from qwen3_vllm import prompts
-from scripts import qwen3_tokenizer
 
 from .fake_vllm import RIGHT_TEMPLATE, STOCK_TEMPLATE, render
 

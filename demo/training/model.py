@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.pools import Batch
+from demo.training.pools import Batch
 
 
 @dataclass(frozen=True)

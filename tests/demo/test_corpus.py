@@ -1,24 +1,18 @@
-"""The demo's reader of files; scripts are no package, so it is loaded by its path."""
+"""The demo's reader of files."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from demo.corpus import PASSAGE_CHARACTERS, read_corpus, split_long
 
-ROOT = Path(__file__).parent.parent.parent
-_spec = importlib.util.spec_from_file_location("demo_corpus", ROOT / "scripts" / "demo_corpus.py")
-assert _spec is not None and _spec.loader is not None
-demo_corpus = importlib.util.module_from_spec(_spec)
-sys.modules["demo_corpus"] = demo_corpus
-_spec.loader.exec_module(demo_corpus)
+DEMO = Path(__file__).parent.parent.parent / "demo"
 
 
 def read(tmp_path: Path, name: str, content: str) -> list[tuple[str, str]]:
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
-    return [(passage.id, passage.text) for passage in demo_corpus.read_corpus(path)]
+    return [(passage.id, passage.text) for passage in read_corpus(path)]
 
 
 def test_paragraphs_of_a_text_become_passages(tmp_path: Path) -> None:
@@ -41,21 +35,20 @@ def test_a_line_of_jsonl_is_a_passage_under_its_own_id(tmp_path: Path) -> None:
 def test_long_paragraphs_are_cut_without_losing_text(sentence: str) -> None:
     paragraph = (sentence * 300).strip()
 
-    pieces = demo_corpus.split_long(paragraph)
+    pieces = split_long(paragraph)
 
-    assert max(map(len, pieces)) <= demo_corpus.PASSAGE_CHARACTERS
+    assert max(map(len, pieces)) <= PASSAGE_CHARACTERS
     assert "".join("".join(pieces).split()) == "".join(paragraph.split())
 
 
 def test_long_paragraphs_are_cut_between_sentences() -> None:
-    pieces = demo_corpus.split_long("圆周率约为 3.14，这是一个句子。" * 100)
+    pieces = split_long("圆周率约为 3.14，这是一个句子。" * 100)
 
     assert all(piece.endswith("。") for piece in pieces)
 
 
 def test_labelled_queries_name_passages_of_the_corpus() -> None:
-    examples = ROOT / "examples"
-    passages = {passage.id for passage in demo_corpus.read_corpus(examples / "corpus.jsonl")}
-    queries = [json.loads(line) for line in (examples / "queries.jsonl").read_text("utf-8").splitlines()]
+    passages = {passage.id for passage in read_corpus(DEMO / "corpus.jsonl")}
+    queries = [json.loads(line) for line in (DEMO / "queries.jsonl").read_text("utf-8").splitlines()]
 
     assert queries and all(set(query["relevant"]) <= passages for query in queries)

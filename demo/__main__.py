@@ -15,13 +15,13 @@ from pathlib import Path
 from statistics import mean
 from types import FrameType
 
-from demo_corpus import CorpusError, Passage, read_corpus
 from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from demo.corpus import CorpusError, Passage, read_corpus
 from qwen3_vllm.errors import Qwen3VLLMError
 from qwen3_vllm.langchain import Qwen3VLLMEmbeddings, Qwen3VLLMReranker
 from qwen3_vllm.serving import LaunchError, Progress, ServeOptions, Server, ServerDied, make_server, running
@@ -29,11 +29,11 @@ from qwen3_vllm.serving.checkpoint import resolve_model
 from qwen3_vllm.serving.machine import is_port_taken
 from qwen3_vllm.serving.options import DEFAULT_PORT, Role
 
-ROOT = Path(__file__).parent.parent
-CORPUS = ROOT / "examples" / "corpus.jsonl"
-QUERIES = ROOT / "examples" / "queries.jsonl"
-DEMO_MODELS = ROOT / "examples" / "models"
-LOGS = ROOT / ".cache" / "logs"
+DEMO = Path(__file__).parent
+CORPUS = DEMO / "corpus.jsonl"
+QUERIES = DEMO / "queries.jsonl"
+DEMO_MODELS = DEMO / "models"
+LOGS = DEMO.parent / ".cache" / "logs"
 
 ROLES: tuple[Role, ...] = ("embedding", "reranker")
 SHOWN_QUERIES = 3
@@ -129,7 +129,7 @@ def find_models() -> dict[Role, str]:
     if folder:
         return {role: resolve_model(None, role, Path(folder).expanduser()) for role in ROLES}
     console.print(
-        "Serving the small checkpoints of examples/models, trained for this demo: they compare words and\n"
+        "Serving the small checkpoints of demo/models, trained for this demo: they compare words and\n"
         "know little of the world. QWEN3_MODELS=DIR serves real ones: DIR/Qwen3-Embedding-0.6B and\n"
         "DIR/Qwen3-Reranker-0.6B, say.",
         style="yellow",

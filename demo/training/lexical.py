@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.pools import Batch, TokenPool
+from demo.training.pools import Batch, TokenPool
 
 Span = tuple[Tensor, Tensor]
 BUCKETS = 1 << 15  # pairs of neighbouring tokens are hashed

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.model import last_states
-from training.pace import Pace
-from training.pools import Batch, Dataset, TokenPool
+from demo.training.model import last_states
+from demo.training.pace import Pace
+from demo.training.pools import Batch, Dataset, TokenPool
 
 SIZES = (256, 128, 64, 32)
 TEMPERATURE = 0.05

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import qwen3_tokenizer
 from tokenizers import Tokenizer
 
+from demo import qwen3_tokenizer
 from qwen3_vllm import prompts
 
 # GB 2312's first level: the 3,755 Chinese characters in daily use.

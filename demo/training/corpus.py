@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from training.sections import Section, read_html, read_rst
+from demo.training.sections import Section, read_html, read_rst
 
 # What to put into the sources folder, and where it comes from.
 SOURCES = {

@@ -1,6 +1,6 @@
 """Write a small Qwen3-Embedding and a small Qwen3-Reranker checkpoint with random weights.
 
-    python scripts/make_random_checkpoints.py DIR
+    python -m integrations_tests.random_checkpoints DIR
 
 They have the real architecture, the real tokenizer and file layout, so a server treats them like the real
 ones; their scores mean nothing, but move with every byte of a prompt, which is what a parity test wants.
@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import qwen3_tokenizer
+
+from demo import qwen3_tokenizer
 
 EMBEDDING = "Qwen3-Embedding-random"
 RERANKER = "Qwen3-Reranker-random"

@@ -4,8 +4,8 @@ import random
 import re
 from collections.abc import Iterator
 
+from demo.training.corpus import Passage
 from qwen3_vllm import prompts
-from training.corpus import Passage
 
 # How many queries are made up per passage, by (kind, language).
 QUERIES_PER_PASSAGE = {

@@ -9,12 +9,12 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from demo.training import metrics
+from demo.training.corpus import read_heldout
+from demo.training.embedding import vectors
+from demo.training.model import last_states
+from demo.training.pools import END_TOKEN, TokenPool, encode, join, repeat, rerank_middle
 from qwen3_vllm import prompts
-from training import metrics
-from training.corpus import read_heldout
-from training.embedding import vectors
-from training.model import last_states
-from training.pools import END_TOKEN, TokenPool, encode, join, repeat, rerank_middle
 
 TOP = 20
 

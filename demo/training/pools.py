@@ -9,9 +9,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from demo.training import queries
+from demo.training.corpus import Passage
 from qwen3_vllm import prompts
-from training import queries
-from training.corpus import Passage
 
 END_TOKEN = "<|endoftext|>"
 ROUNDING = 32  # padded lengths are multiples of this: few shapes, little waste

@@ -1,6 +1,6 @@
 """Score the demo checkpoints, served by vLLM and asked by this package's clients, on held-out questions.
 
-    python scripts/evaluate_demo_models.py
+    python -m demo.evaluate
 
 It boots one server after the other. `--models DIR` scores other checkpoints of the same names. On a CPU the
 embedding model takes a minute, the reranker seconds a question and template: `--questions` and `--wrong`
@@ -16,14 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import requests
-from training import metrics
-from training.corpus import read_heldout
 
+from demo.training import metrics
+from demo.training.corpus import read_heldout
 from qwen3_vllm import EmbeddingClient, RerankClient, prompts
 from qwen3_vllm.serving import ServeOptions, start_server
 
 LANGUAGES = ("en", "zh")
-MODELS = Path(__file__).resolve().parent.parent / "examples" / "models"
+DEMO = Path(__file__).resolve().parent
+MODELS = DEMO / "models"
 SIZES = (256, 128, 64, 32)
 TOP = 20
 BOOT_SECONDS = 300
@@ -51,9 +52,7 @@ def main() -> None:
     parser.add_argument("--wrong", type=int, default=40, help="how many of them with wrong templates, too")
     options = parser.parse_args()
     names = [options.language] if options.language else LANGUAGES
-    languages = [
-        Language(name, *read_heldout(MODELS / "heldout" / f"heldout-{name}.jsonl")) for name in names
-    ]
+    languages = [Language(name, *read_heldout(DEMO / "heldout" / f"heldout-{name}.jsonl")) for name in names]
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder) / "vllm.log"
         embedding = ServeOptions("embedding", str(options.models / "Qwen3-Embedding-demo"), port=0)

@@ -9,8 +9,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qwen3_vllm import prompts
-from training.embedding import (
+from demo.training.embedding import (
     LONGEST_PASSAGE,
     LONGEST_QUERY,
     SHORT_PHASE,
@@ -18,11 +17,12 @@ from training.embedding import (
     Teacher,
     vectors,
 )
-from training.heldout import answer_direction
-from training.lexical import LexicalProbe, Span
-from training.model import Qwen3, at_last, start_matching
-from training.pace import Pace
-from training.pools import Batch, Dataset, encode, join, repeat, stack
+from demo.training.heldout import answer_direction
+from demo.training.lexical import LexicalProbe, Span
+from demo.training.model import Qwen3, at_last, start_matching
+from demo.training.pace import Pace
+from demo.training.pools import Batch, Dataset, encode, join, repeat, stack
+from qwen3_vllm import prompts
 
 CANDIDATES = 8  # passages a query is compared with: the right one and seven others
 MINED = 32
