@@ -2,7 +2,7 @@
 
 Serve:  qwen3-vllm serve both
 Run:    python examples/langchain_with_milvus.py                                      (data in ./milvus.db)
-        MILVUS_URI=http://localhost:19530 python examples/langchain_with_milvus.py    (a Milvus server)
+        MILVUS_URI=http://127.0.0.1:19530 python examples/langchain_with_milvus.py    (a Milvus server)
 Prints: the three passages that answer best, with P(yes), best first.
 """
 

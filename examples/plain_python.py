@@ -17,8 +17,8 @@ HEAD = (
     'Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
 )
 TAIL = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
-EMBEDDING = os.environ.get("QWEN3_EMBEDDING_URL", "http://localhost:8000").rstrip("/").removesuffix("/v1")
-RERANKER = os.environ.get("QWEN3_RERANKER_URL", "http://localhost:8001").rstrip("/").removesuffix("/v1")
+EMBEDDING = os.environ.get("QWEN3_EMBEDDING_URL", "http://127.0.0.1:8000").rstrip("/").removesuffix("/v1")
+RERANKER = os.environ.get("QWEN3_RERANKER_URL", "http://127.0.0.1:8001").rstrip("/").removesuffix("/v1")
 KEY = os.environ.get("VLLM_API_KEY", "EMPTY")
 QUERY, DOCUMENTS = "中国的首都是哪里？", ["The capital of China is Beijing.", "绿茶宜用八十度左右的水冲泡。"]
 

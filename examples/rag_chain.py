@@ -2,7 +2,7 @@
 
 Serve:  qwen3-vllm serve both
 Run:    python examples/rag_chain.py                                          (no LLM: shows its prompt)
-        OPENAI_BASE_URL=http://localhost:8002/v1 OPENAI_API_KEY=EMPTY RAG_MODEL=Qwen/Qwen3-8B \
+        OPENAI_BASE_URL=http://127.0.0.1:8002/v1 OPENAI_API_KEY=EMPTY RAG_MODEL=Qwen/Qwen3-8B \
         python examples/rag_chain.py                                          (any OpenAI-compatible LLM)
 Prints: the answer, or the prompt that an LLM would have got.
 """

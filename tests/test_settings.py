@@ -24,7 +24,7 @@ BOTH = pytest.mark.parametrize("settings", [EmbeddingSettings, RerankSettings])
 def test_defaults_are_those_of_vllm(settings: type[ServerSettings]) -> None:
     port = {EmbeddingSettings: "8000/v1", RerankSettings: "8001"}[settings]
 
-    assert settings().base_url == f"http://localhost:{port}"
+    assert settings().base_url == f"http://127.0.0.1:{port}"
     assert settings().api_key is None
 
 
@@ -59,7 +59,7 @@ def test_an_empty_variable_is_none(empty: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("QWEN3_EMBEDDING_URL", "")
 
     assert EmbeddingSettings().api_key is None
-    assert EmbeddingSettings().base_url == "http://localhost:8000/v1"
+    assert EmbeddingSettings().base_url == "http://127.0.0.1:8000/v1"
 
 
 @pytest.mark.parametrize("url", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"])

@@ -29,7 +29,7 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, Embeddings):
         Install `qwen3-vllm[langchain]` and start a server: `qwen3-vllm serve embedding`.
 
     Key init args:
-        base_url: Server's address [QWEN3_EMBEDDING_URL], default `http://localhost:8000/v1`.
+        base_url: Server's address [QWEN3_EMBEDDING_URL], default `http://127.0.0.1:8000/v1`.
         model: Name at the server; None takes the first that it serves.
         instruction: Task sentence for queries; documents get none.
         dimensions: Length of the vectors; None for the model's own.
@@ -37,7 +37,7 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, Embeddings):
         All others: see `qwen3_vllm.settings.EmbeddingSettings`.
 
     Instantiate:
-        >>> embeddings = Qwen3VLLMEmbeddings(base_url="http://localhost:8000/v1")
+        >>> embeddings = Qwen3VLLMEmbeddings(base_url="http://127.0.0.1:8000/v1")
 
     Embed:
         >>> vector = embeddings.embed_query("What is the capital of China?")  # doctest: +SKIP
@@ -95,7 +95,7 @@ class Qwen3VLLMReranker(RerankSettings, BaseDocumentCompressor):
         Install `qwen3-vllm[langchain]` and start a server: `qwen3-vllm serve reranker`.
 
     Key init args:
-        base_url: Server's address [QWEN3_RERANKER_URL], default `http://localhost:8001`.
+        base_url: Server's address [QWEN3_RERANKER_URL], default `http://127.0.0.1:8001`.
         top_n: Documents to keep, 3 by default; None for all.
         score_threshold: Drop documents with a lower relevance_score, in [0, 1].
         combine: `(relevance_score, document) -> float`, to rank by a mix with freshness, clicks, …
@@ -103,7 +103,7 @@ class Qwen3VLLMReranker(RerankSettings, BaseDocumentCompressor):
         All others: see `qwen3_vllm.settings.RerankSettings`.
 
     Instantiate:
-        >>> reranker = Qwen3VLLMReranker(base_url="http://localhost:8001", top_n=3)
+        >>> reranker = Qwen3VLLMReranker(base_url="http://127.0.0.1:8001", top_n=3)
 
     Compress:
         >>> best = reranker.compress_documents(documents, "What is the capital of China?")  # doctest: +SKIP

@@ -51,7 +51,7 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, ApartCacheEmbedding):
     Queries get the instruction, texts do not.
 
     Args:
-        base_url: Server's address [QWEN3_EMBEDDING_URL], default `http://localhost:8000/v1`.
+        base_url: Server's address [QWEN3_EMBEDDING_URL], default `http://127.0.0.1:8000/v1`.
         model_name: Name at the server; None takes the first that it serves.
         embed_batch_size: Texts that LlamaIndex hands over at once where it has to follow: for a cache, a rate
             limiter, a progress bar, callbacks or instrumentation; else all. They travel in requests of
@@ -70,7 +70,7 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, ApartCacheEmbedding):
         from llama_index.core import Settings
         from qwen3_vllm.llama_index import Qwen3VLLMEmbeddings
 
-        Settings.embed_model = Qwen3VLLMEmbeddings(base_url="http://localhost:8000/v1")
+        Settings.embed_model = Qwen3VLLMEmbeddings(base_url="http://127.0.0.1:8000/v1")
         ```
     """
 
@@ -165,7 +165,7 @@ class Qwen3VLLMReranker(RerankSettings, BaseNodePostprocessor):
     """Qwen3-Reranker served by vLLM, as a LlamaIndex node postprocessor.
 
     Args:
-        base_url: Server's address [QWEN3_RERANKER_URL], default `http://localhost:8001`.
+        base_url: Server's address [QWEN3_RERANKER_URL], default `http://127.0.0.1:8001`.
         model_name: Name at the server; None takes the first that it serves.
         top_n: Nodes to keep, 2 by default; None for all.
         score_threshold: Drop nodes with a lower relevance score, in [0, 1].
@@ -183,7 +183,7 @@ class Qwen3VLLMReranker(RerankSettings, BaseNodePostprocessor):
         ```python
         from qwen3_vllm.llama_index import Qwen3VLLMReranker
 
-        reranker = Qwen3VLLMReranker(base_url="http://localhost:8001", top_n=3)
+        reranker = Qwen3VLLMReranker(base_url="http://127.0.0.1:8001", top_n=3)
         query_engine = index.as_query_engine(similarity_top_k=30, node_postprocessors=[reranker])
         ```
     """

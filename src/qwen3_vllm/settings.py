@@ -82,7 +82,7 @@ class ServerSettings(BaseModel):
         except ValueError:
             valid = False
         if not valid:
-            raise ValueError("base_url must look like http://localhost:8000/v1")
+            raise ValueError("base_url must look like http://127.0.0.1:8000/v1")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError(
                 "base_url must hold no user, password, query or fragment: it appears in errors and logs; "
@@ -143,7 +143,7 @@ class EmbeddingSettings(ServerSettings):
     """Options for embedding.
 
     Attributes:
-        base_url: [QWEN3_EMBEDDING_URL], default `http://localhost:8000/v1`.
+        base_url: [QWEN3_EMBEDDING_URL], default `http://127.0.0.1:8000/v1`.
         dimensions: Length of the vectors, cut as Matryoshka embeddings are. None: the model's own.
         truncate: Cut texts longer than the server's context. False: raise TooLongError.
         wire_dtype: The type that vectors travel in. "float16" halves the bytes, at an error under 1e-3 in
@@ -151,7 +151,7 @@ class EmbeddingSettings(ServerSettings):
     """
 
     base_url: str = Field(
-        default_factory=_from_environment("QWEN3_EMBEDDING_URL", "http://localhost:8000/v1")
+        default_factory=_from_environment("QWEN3_EMBEDDING_URL", "http://127.0.0.1:8000/v1")
     )
     dimensions: int | None = Field(default=None, ge=1)
     truncate: bool = True
@@ -162,14 +162,14 @@ class RerankSettings(ServerSettings):
     """Options for reranking.
 
     Attributes:
-        base_url: [QWEN3_RERANKER_URL], default `http://localhost:8001`.
+        base_url: [QWEN3_RERANKER_URL], default `http://127.0.0.1:8001`.
         template: Who builds the prompt: "auto" asks the server, "client", or "server" (raw texts, for a
             server with a chat template that is known to be right).
         max_tokens_per_doc: Keep this many of a document's tokens. None: what fits the server's context.
         truncate: Cut documents that do not fit the context. False: raise TooLongError.
     """
 
-    base_url: str = Field(default_factory=_from_environment("QWEN3_RERANKER_URL", "http://localhost:8001"))
+    base_url: str = Field(default_factory=_from_environment("QWEN3_RERANKER_URL", "http://127.0.0.1:8001"))
     template: Literal["auto", "client", "server"] = "auto"
     max_tokens_per_doc: int | None = Field(default=None, ge=1)
     truncate: bool = True

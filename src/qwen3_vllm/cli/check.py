@@ -50,11 +50,11 @@ def doctor(
     """Examine running servers: reachable, right model, right scores, guarded, how fast.
 
     With no address given, both servers are examined where the clients look for them: `QWEN3_EMBEDDING_URL` or
-    localhost:8000, and `QWEN3_RERANKER_URL` or localhost:8001.
+    127.0.0.1:8000, and `QWEN3_RERANKER_URL` or 127.0.0.1:8001.
 
     Exit status: 0 nothing failed, 1 a check failed, 2 wrong usage.
 
-    Example: `qwen3-vllm doctor --embedding-url http://localhost:8000/v1`
+    Example: `qwen3-vllm doctor --embedding-url http://127.0.0.1:8000/v1`
     """
     key = _read_key(api_key_file)
     both = embedding_url is None and reranker_url is None

@@ -58,7 +58,7 @@ def embed(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of Parquet files, new or to go on with.")],
     base_url: Annotated[
-        str | None, typer.Option(help="Server.", show_default="QWEN3_EMBEDDING_URL, or http://localhost:8000")
+        str | None, typer.Option(help="Server.", show_default="QWEN3_EMBEDDING_URL, or http://127.0.0.1:8000")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Name at the server.", show_default="the first it lists")

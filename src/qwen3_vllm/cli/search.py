@@ -59,7 +59,7 @@ def rerank(
     ] = None,
     text_field: Annotated[str, typer.Option(help="Field of the text in JSONL.")] = "text",
     base_url: Annotated[
-        str | None, typer.Option(help="Server.", show_default="QWEN3_RERANKER_URL, or http://localhost:8001")
+        str | None, typer.Option(help="Server.", show_default="QWEN3_RERANKER_URL, or http://127.0.0.1:8001")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -103,10 +103,10 @@ def search(
     ] = None,
     instruction: Instruction = None,
     embedding_url: Annotated[
-        str | None, typer.Option(help="Embeddings.", show_default="QWEN3_EMBEDDING_URL, or localhost:8000")
+        str | None, typer.Option(help="Embeddings.", show_default="QWEN3_EMBEDDING_URL, or 127.0.0.1:8000")
     ] = None,
     reranker_url: Annotated[
-        str | None, typer.Option(help="Reranker.", show_default="QWEN3_RERANKER_URL, or localhost:8001")
+        str | None, typer.Option(help="Reranker.", show_default="QWEN3_RERANKER_URL, or 127.0.0.1:8001")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -1,7 +1,7 @@
 """Examine running servers: named checks, each with what was seen and what to do.
 
 >>> from qwen3_vllm.doctor import examine
->>> checks = examine(reranker_url="http://localhost:8001")  # doctest: +SKIP
+>>> checks = examine(reranker_url="http://127.0.0.1:8001")  # doctest: +SKIP
 """
 
 import platform
