@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -295,3 +296,22 @@ def test_the_key_may_come_from_a_file(tmp_path_factory: pytest.TempPathFactory) 
 
     assert ended.exit_code == 0, ended.stdout
     assert KEY not in ended.output
+
+
+def test_the_table_can_be_kept_as_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "doctor.html"
+
+    with serve(Vllm("reranker")) as server:
+        CliRunner().invoke(app, ["doctor", "--reranker-url", server.base_url, "--html", str(page)])
+
+    assert "reranker.template" in page.read_text(encoding="utf-8")
+
+
+def test_a_page_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    page = str(tmp_path / "no" / "page.html")
+
+    with serve(Vllm("reranker")) as server:
+        ended = CliRunner().invoke(app, ["doctor", "--reranker-url", server.base_url, "--html", page])
+
+    assert ended.exit_code == 2
+    assert "cannot write" in ended.output

@@ -30,8 +30,6 @@ LAYERS = (
         "_llama_index_cache",
         "bulk",
         "doctor",
-        "bench",
-        "report",
         "serving",
         "testing",
     },

@@ -1,12 +1,11 @@
-"""`qwen3-vllm doctor`, `bench` and `report`: is a deployment right, is it fast, and a page of both."""
+"""`qwen3-vllm doctor`: is a deployment right?"""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
-import os
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -16,11 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .. import bench as benching
 from .. import doctor as doctoring
-from ..bench.stub import canned_server
-from ..errors import Qwen3VLLMError
-from ..report import bench_svg, report_html
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
@@ -30,10 +25,8 @@ _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
+    """Add the command to the application."""
     app.command("doctor")(doctor)
-    app.command("bench")(bench)
-    app.command("report")(report)
 
 
 def doctor(
@@ -46,6 +39,7 @@ def doctor(
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that one request may take.")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write the table to this HTML file too.")] = None,
 ) -> None:
     """Examine running servers: reachable, right model, right scores, guarded, how fast.
 
@@ -72,99 +66,16 @@ def doctor(
     if as_json:
         typer.echo(json.dumps(doctoring.as_json(checks), ensure_ascii=False, indent=2))
     else:
-        _print_checks(checks)
+        _print_checks(checks, _out)
+    if html is not None:
+        page = Console(file=io.StringIO(), record=True, width=150)
+        _print_checks(checks, page)
+        try:
+            page.save_html(str(html))
+        except OSError as error:
+            _fail(f"cannot write {html}: {error.strerror}", EXIT_USAGE)
     if any(check.status == "fail" for check in checks):
         raise typer.Exit(EXIT_FAILED)
-
-
-def bench(
-    embedding_url: Annotated[str | None, typer.Option(help="Embedding server to measure at.")] = None,
-    reranker_url: Annotated[str | None, typer.Option(help="Reranker to measure at.")] = None,
-    stub: Annotated[
-        bool, typer.Option("--stub", help="Measure at a canned server: what a client itself costs.")
-    ] = False,
-    stub_rate: Annotated[
-        float, typer.Option(min=0, help="Documents a second the canned server embeds at most; 0: no limit.")
-    ] = 0.0,
-    documents: Annotated[int, typer.Option(min=1, help="Documents a call.")] = 128,
-    calls: Annotated[int, typer.Option(min=1, help="Calls a round, of each client.")] = 8,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = 7,
-    batch: Annotated[int, typer.Option(min=1, help="Documents a request.")] = 128,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 16,
-    words: Annotated[int, typer.Option(min=1, help="Words a document.")] = 96,
-    queries: Annotated[int, typer.Option(min=1, help="Queries a round, of each client.")] = 30,
-    rankings: Annotated[int, typer.Option(min=1, help="Rankings a round, of each way.")] = 2,
-    only: Annotated[
-        list[str] | None, typer.Option(help="Only clients with this in their name; may be repeated.")
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write everything measured to this file.")
-    ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw it into this SVG file.")] = None,
-) -> None:
-    """Measure this library beside other clients, in one run, in turns: speed, latency, CPU for a document.
-
-    Clients that are not installed are left out. The key, where servers want one, is `VLLM_API_KEY`.
-
-    Exit status: 0 measured, 1 a server failed, 2 wrong usage. A bar that is missed is shown, not an error.
-
-    Example: `qwen3-vllm bench --stub --json bench.json --plot bench.svg`
-    """
-    if stub == bool(embedding_url or reranker_url):
-        _fail("give --stub, or the address of a server: --embedding-url, --reranker-url", EXIT_USAGE)
-    if stub_rate and not stub:
-        _fail("--stub-rate needs --stub", EXIT_USAGE)
-    for file in (json_file, plot):
-        if file is not None and not file.parent.is_dir():
-            _fail(f"{file.parent} is no folder", EXIT_USAGE)
-    try:
-        with ExitStack() as running:
-            if stub:
-                rest = _keep_one_core()
-                embedding_url = reranker_url = running.enter_context(
-                    canned_server(rate=stub_rate, cores=rest)
-                )
-            plan = benching.Plan(
-                embedding_url,
-                reranker_url,
-                documents=documents,
-                calls=calls,
-                rounds=rounds,
-                batch=batch,
-                concurrency=concurrency,
-                words=words,
-                queries=queries,
-                rankings=rankings,
-                only=tuple(only or ()),
-            )
-            result = benching.run_bench(
-                plan, canned=stub and not stub_rate, say=lambda line: _err.print(line, style="dim")
-            )
-    except ValidationError as error:
-        _fail("; ".join(str(each["msg"]) for each in error.errors()), EXIT_USAGE)
-    except Qwen3VLLMError as error:
-        _fail(str(error), EXIT_FAILED)
-    _print_bench(result)
-    if json_file is not None:
-        json_file.write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
-    if plot is not None:
-        plot.write_text(bench_svg(result.as_json()), encoding="utf-8")
-
-
-def report(
-    result: Annotated[Path, typer.Argument(help="What `bench --json` or `doctor --json` wrote.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path("report.html"),
-) -> None:
-    """Make one self-contained HTML page of a bench or doctor run.
-
-    Example: `qwen3-vllm doctor --json > doctor.json; qwen3-vllm report doctor.json -o doctor.html`
-    """
-    try:
-        page = report_html(json.loads(result.read_bytes()))
-        output.write_text(page, encoding="utf-8")
-    except (OSError, ValueError, Qwen3VLLMError) as error:
-        _fail(f"{result}: {error}", EXIT_USAGE)
-    typer.echo(output)
 
 
 def _read_key(file: Path | None) -> str | None:
@@ -180,64 +91,16 @@ def _read_key(file: Path | None) -> str | None:
     return key
 
 
-def _keep_one_core() -> set[int] | None:
-    """Take one core for the clients; returns the others, for the server. None where there is but one."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
-    first, *others = sorted(os.sched_getaffinity(0))
-    if not others:
-        return None
-    os.sched_setaffinity(0, {first})
-    return set(others)
-
-
-def _print_checks(checks: list[doctoring.Check]) -> None:
+def _print_checks(checks: list[doctoring.Check], console: Console) -> None:
     table = Table("", "check", "seen", box=None, pad_edge=False, header_style="dim")
     for check in checks:
         seen = Text(check.seen)
         if check.advice:
             seen.append(f"\n→ {check.advice}", style="italic")
         table.add_row(Text(check.status, style=_COLOURS[check.status]), check.name, seen)
-    _out.print(table)
+    console.print(table)
     counts = {status: sum(check.status == status for check in checks) for status in _COLOURS}
-    _out.print(", ".join(f"{number} {status}" for status, number in counts.items() if number))
-
-
-def _print_bench(result: benching.Result) -> None:
-    for case, (one, many) in benching.CASES.items():
-        series = result.of(case)
-        if not series:
-            continue
-        size = f", {series[0].size} a call" if series[0].size > 1 else ""
-        table = Table(title=f"{many}{size}", title_justify="left", box=None)
-        table.add_column("client")
-        for name in (f"{many}/s", "times first", f"CPU µs/{one}", "times first", "p50 ms", "p95", "p99"):
-            table.add_column(name, justify="right")
-        for each in series:
-            speed_ratio, cpu_ratio = result.against_first(each)
-            table.add_row(
-                each.client,
-                f"{benching.spread(each.per_second).median:,.0f}",
-                _in_words(speed_ratio),
-                f"{benching.spread(each.cpu_us).median:,.1f}",
-                _in_words(cpu_ratio),
-                *(f"{each.latency_ms(percentile):.2f}" for percentile in (50, 95, 99)),
-            )
-        _out.print(table)
-    if result.left_out:
-        _out.print(f"not installed: {', '.join(result.left_out)}", style="dim")
-    bars = Table(
-        "", "promise", "bar", "measured (least to most)", title="promises", title_justify="left", box=None
-    )
-    for bar in result.bars:
-        mark = Text("met", style="green") if bar.met else Text("missed", style="red")
-        bars.add_row(mark, bar.name, bar.limit, _in_words(bar.measured))
-    if result.bars:
-        _out.print(bars)
-
-
-def _in_words(spread: benching.Spread) -> str:
-    return f"{spread.median:.3g} ({spread.low:.3g} to {spread.high:.3g})"
+    console.print(", ".join(f"{number} {status}" for status, number in counts.items() if number))
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
+from benchmarks import clients
+from benchmarks.bars import with_bars
+from benchmarks.clients import Target, Tools, tools
+from benchmarks.measure import Case, Plan, Result, Series, Work, rounds
 from qwen3_vllm import errors, wire
-from qwen3_vllm.bench import clients
-from qwen3_vllm.bench.bars import with_bars
-from qwen3_vllm.bench.clients import Target, Tools, tools
-from qwen3_vllm.bench.measure import Case, Plan, Result, Series, Work, rounds
 from qwen3_vllm.discovery import Served, ask_served
 from qwen3_vllm.probing import ask_rerank_server
 from qwen3_vllm.settings import EmbeddingSettings, RerankSettings, ServerSettings

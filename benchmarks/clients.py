@@ -18,8 +18,8 @@ import orjson
 import pybase64
 import requests
 
+from benchmarks.measure import Plan, Work
 from qwen3_vllm import prompts, wire
-from qwen3_vllm.bench.measure import Plan, Work
 from qwen3_vllm.embedding import EmbeddingClient
 from qwen3_vllm.reranking import RerankClient
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from qwen3_vllm.bench import clients
-from qwen3_vllm.bench.measure import Bar, Result, Series, Spread, ratio, spread
+from benchmarks import clients
+from benchmarks.measure import Bar, Result, Series, Spread, ratio, spread
 
 _LISTS_US, _NUMPY_US = 40, 25
 _FRAMEWORKS_TIMES, _ARTICLE_TIMES = 5, 50

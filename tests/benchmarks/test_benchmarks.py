@@ -7,19 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
+from benchmarks.__main__ import app
+from benchmarks.bars import with_bars
+from benchmarks.canned import canned_server
+from benchmarks.measure import Plan, Result, Round, Series, ratio, rounds, spread
+from benchmarks.run import run_bench
+from tests.fake_vllm import FakeVLLM
+from tests.faults import serve
 from typer.testing import CliRunner
 
+from benchmarks import clients as contestants
 from qwen3_vllm import EmbeddingClient, RerankClient
-from qwen3_vllm.bench import Plan, Result, run_bench, spread
-from qwen3_vllm.bench import clients as contestants
-from qwen3_vllm.bench.bars import with_bars
-from qwen3_vllm.bench.measure import Round, Series, ratio, rounds
-from qwen3_vllm.bench.stub import canned_server
-from qwen3_vllm.cli import app
 from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError, ServerUnreachableError
-
-from .fake_vllm import FakeVLLM
-from .faults import serve
 
 SMALL = ["--documents", "4", "--calls", "1", "--rounds", "1", "--queries", "1", "--rankings", "1"]
 
@@ -281,14 +280,14 @@ def test_the_result_is_json_with_every_round(canned: str) -> None:
 def test_the_command_writes_json_and_a_plot(canned: str, tmp_path: Path) -> None:
     json_file, plot = tmp_path / "bench.json", tmp_path / "bench.svg"
     files = ["--json", str(json_file), "--plot", str(plot)]
-    arguments = ["bench", "--embedding-url", canned, "--reranker-url", canned, *SMALL, *files]
+    arguments = ["--embedding-url", canned, "--reranker-url", canned, *SMALL, *files]
 
     ended = CliRunner().invoke(app, arguments)
 
     assert ended.exit_code == 0, ended.output
     assert contestants.OUR_NUMPY in ended.stdout
     assert json.loads(json_file.read_text())["kind"] == "bench"
-    assert plot.read_text().startswith("<svg ")
+    assert "<svg " in plot.read_text()
 
 
 @pytest.mark.parametrize(
@@ -302,11 +301,11 @@ def test_the_command_writes_json_and_a_plot(canned: str, tmp_path: Path) -> None
     ],
 )
 def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
-    assert CliRunner().invoke(app, ["bench", *arguments]).exit_code == 2
+    assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
 def test_no_server_there_ends_with_1() -> None:
-    ended = CliRunner().invoke(app, ["bench", "--embedding-url", "http://127.0.0.1:9"])
+    ended = CliRunner().invoke(app, ["--embedding-url", "http://127.0.0.1:9"])
 
     assert ended.exit_code == 1
     assert "start one" in ended.output
