@@ -89,10 +89,44 @@ def test_what_can_work_is_not_refused(fine: dict[str, Any]) -> None:
         ({"extra_args": ("--host", "0.0.0.0")}, "--host of this command"),
         ({"extra_args": ("--port=1",)}, "--port of this command"),
         ({"extra_args": ("--uds", "/x")}, "vllm serve"),
+        ({"extra_args": ("--grpc",)}, "vllm serve"),
+        ({"extra_args": ("-tp", "3")}, "use one of 1, 2, 4, 8, 16"),
+        ({"extra_args": ("--quant", "awq")}, "--quantization fp8"),
     ],
 )
 def test_what_cannot_work_is_refused_with_advice(wrong: dict[str, Any], advice: str) -> None:
     assert advice in found(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("--hos", "--host"),
+        ("--ho=0.0.0.0", "--host"),
+        ("--h", "--host"),
+        ("--host.x", "--host"),
+        ("--por", "--port"),
+        ("--po=1", "--port"),
+        ("--ud", "--uds"),
+        ("--u", "--uds"),
+        ("--mod", "--model"),
+        ("--api_k=k", "--api-key"),
+        ("--ap", "--api-key"),
+        ("--grp", "--grpc"),
+        ("--headl", "--headless"),
+        ("--conf", "--config FILE"),
+        ("--config=vllm.yaml", "--config FILE"),
+    ],
+)
+def test_a_beginning_of_a_flag_is_that_flag(given: str, meant: str) -> None:
+    refusal = found(extra_args=(given, "0.0.0.0"))
+    assert given.partition("=")[0] in refusal
+    assert meant in refusal
+
+
+@pytest.mark.parametrize("given", ["--hf-token", "--port-like", "--hosts", "--model-impl", "--config-format"])
+def test_other_flags_that_look_alike_pass(given: str) -> None:
+    assert found(extra_args=(given, "x")) == ""
 
 
 def test_every_reason_is_told_at_once() -> None:

@@ -304,11 +304,43 @@ def test_extra_arguments_come_last_and_silence_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    "extra", [("--hf-overrides", '{"rope_theta": 5}'), ('--hf_overrides={"rope_theta": 5}',)]
+    "extra",
+    [
+        ("--hf-overrides", '{"rope_theta": 5}'),
+        ('--hf_overrides={"rope_theta": 5}',),
+        ('--hf-over={"rope_theta": 5}',),
+        ("--hf-overrides.rope_theta", "5"),
+        ("--hf_o.rope_theta=5",),
+    ],
 )
 def test_own_overrides_join_ours(extra: tuple[str, ...]) -> None:
     built = command("reranker", "0.33.0", extra_args=extra)
     assert json.loads(value(built, "--hf-overrides")) == {**RERANKER_OVERRIDES, "rope_theta": 5}
+
+
+def test_fields_of_overrides_join_into_one_object() -> None:
+    extra = ("--hf-overrides.a.b=1k", "--hf-overrides.a.c", "text", "--hf-overrides.d+=x,y", "--seed", "1")
+    built = command("reranker", "0.33.0", extra_args=extra)
+    added = {"a": {"b": 1000, "c": "text"}, "d": ["x", "y"]}
+    assert json.loads(value(built, "--hf-overrides")) == {**RERANKER_OVERRIDES, **added}
+    assert built.argv[-2:] == ("--seed", "1")
+
+
+@pytest.mark.parametrize(
+    ("given", "ours"),
+    [
+        (("--max-num-s", "8"), "--max-num-seqs"),
+        (("--max-model=4K",), "--max-model-len"),
+        (("--chat_templ", "x.jinja"), "--chat-template"),
+        (("--serv", "mine"), "--served-model-name"),
+        (("-tp=2",), "--tensor-parallel-size"),
+        (("--no-enable-prefix",), "--enable-prefix-caching"),
+    ],
+)
+def test_a_shortened_flag_silences_ours(given: tuple[str, ...], ours: str) -> None:
+    built = command("reranker", "0.33.0", tensor_parallel_size=4, extra_args=given)
+    assert ours not in built.argv
+    assert built.argv[-len(given) :] == given
 
 
 def test_the_command_can_be_pasted() -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from .extra import ExtraArgs
+from .extra import ExtraArgs, flag_name, heeding_extra
 from .flags import OLDEST, is_on_cpu
 from .machine import Machine, VllmBuild
 from .options import Checkpoint, ServeOptions
 
-# Flags the launcher must know the value of: it polls the address, and keeps the key off the command line.
+# What the launcher must know the value of (it polls the address, and keeps the key off the command line),
+# and what makes a server that it cannot poll, or that its guard does not stand before.
 _OWN_FLAGS = {
-    "--host": "--host of this command",
-    "--port": "--port of this command",
-    "--model": "the model as the argument of this command",
-    "--api-key": "VLLM_API_KEY in the environment, or --api-key-file",
+    "--host": "use --host of this command",
+    "--port": "use --port of this command",
+    "--model": "give the model as the argument of this command",
+    "--api-key": "use VLLM_API_KEY in the environment, or --api-key-file",
+    "--uds": "a server without a port cannot be polled; start that with vllm serve itself",
+    "--grpc": "it makes a server without the HTTP routes; start that with vllm serve itself",
+    "--headless": "it makes a server without the HTTP routes; start that with vllm serve itself",
 }
 _QUANTIZES_AT_LOAD = {"fp8", "bitsandbytes", "experts_int8", "torchao", "inc"}
 
@@ -34,6 +38,7 @@ def contradictions(
     """Return what cannot work, each with what to change; empty when nothing is seen."""
     if vllm.version < OLDEST:
         return [f"vLLM {vllm.version} is too old; {OLDEST} or newer serves both Qwen3 models"]
+    options = heeding_extra(options)
     found = [*_address(options), *_extra(options, checkpoint), *_model(options, checkpoint)]
     return [*found, *_numbers(options, checkpoint), *_devices(options, checkpoint, vllm, machine)]
 
@@ -51,12 +56,12 @@ def _address(options: ServeOptions) -> Iterator[str]:
 def _extra(options: ServeOptions, checkpoint: Checkpoint) -> Iterator[str]:
     extra = ExtraArgs(options.extra_args)
     for flag, instead in _OWN_FLAGS.items():
-        # argparse takes any unambiguous beginning of a flag, hence --api-k.
-        given = {"--api-key" if name.startswith("--api-k") else name for name in extra.flags}
-        if flag in given:
-            yield f"{flag} after -- is not passed on; use {instead}"
-    if "--uds" in extra.flags:
-        yield "--uds makes a server without a port, which cannot be polled; start that with vllm serve itself"
+        given = extra.as_given(flag)
+        if given is not None:
+            meant = "" if flag_name(given) == flag else f", a beginning of {flag},"
+            yield f"{given}{meant} is not passed on to vLLM: {instead}"
+    if extra.has("--config") and "--config" not in extra.rest:
+        yield f"vLLM ignores a file named by {extra.as_given('--config')}: write --config FILE, in two words"
     classifier = {"classifier_from_token", "is_original_qwen3_reranker"} & extra.hf_overrides.keys()
     if checkpoint.is_converted_reranker and classifier:
         yield (

@@ -12,7 +12,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from .extra import ExtraArgs
+from .extra import ExtraArgs, heeding_extra
 from .machine import Machine, VllmBuild
 from .memory import HALF_GPU, default_memory_share
 from .options import Checkpoint, Command, Role, ServeOptions
@@ -53,7 +53,7 @@ def build_command(
     options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine
 ) -> Command:
     """Build the command for this role, checkpoint, release and machine."""
-    return _Builder(options, checkpoint, vllm, machine).build()
+    return _Builder(heeding_extra(options), checkpoint, vllm, machine).build()
 
 
 class _Builder:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .checkpoint import read_checkpoint
 from .checks import contradictions
+from .config_file import with_config_file
 from .errors import LaunchError
 from .extra import ExtraArgs
 from .flags import build_command
@@ -31,9 +32,9 @@ def prepare(
     Raises:
         LaunchError: The options contradict each other, the checkpoint or the machine; every reason is told.
     """
-    options = _complete(options)
-    vllm = vllm or installed_vllm()
     elsewhere = machine is not None
+    options = _complete(options, elsewhere=elsewhere)
+    vllm = vllm or installed_vllm()
     machine = machine or this_machine()
     checkpoint = _read(options, elsewhere=elsewhere)
     wrong = contradictions(options, checkpoint, vllm, machine)
@@ -142,8 +143,9 @@ def default_log_path(options: ServeOptions) -> Path:
     return state / "qwen3-vllm" / f"{options.role}-{options.served_port}.log"
 
 
-def _complete(options: ServeOptions) -> ServeOptions:
-    """Take the key from the environment where none is given, and check it early."""
+def _complete(options: ServeOptions, *, elsewhere: bool) -> ServeOptions:
+    """Take in what a file for vLLM says, and the key from the environment where none is given."""
+    options = replace(options, extra_args=with_config_file(options.extra_args, elsewhere=elsewhere))
     if not options.guarded:
         file_name = os.environ.get("QWEN3_VLLM_API_KEY_FILE")
         key = os.environ.get("VLLM_API_KEY", "").strip()
