@@ -3,8 +3,11 @@
 import typer
 
 from . import check, download, embed, search, serve
+from ._terminal import Program
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Program, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
+)
 
 
 @app.callback()

@@ -9,17 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-import typer
-from rich.console import Console
 from rich.status import Status
 
 from ..serving.launch import running
 from ..serving.server import Progress, Server
+from ._terminal import err, print_line
 
 _LINE_EVERY_SECONDS = 15.0
 # SIGHUP is not there on Windows, where the rest of the command line must still work.
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class _StopAsked(BaseException):
@@ -41,11 +39,11 @@ def supervise(servers: Sequence[Server], *, boot_timeout: float, show_log: bool)
         ):
             show(None)
             for server in servers:
-                console.print(f"{server.name}: ready at {server.base_url}/v1, log {server.log_path}")
-            console.print("Ctrl-C stops")
+                err.print(f"{server.name}: ready at {server.base_url}/v1, log {server.log_path}")
+            err.print("Ctrl-C stops")
             _watch(servers, logs)
     except _StopAsked:
-        console.print("stopped")
+        err.print("stopped")
 
 
 def _watch(servers: Sequence[Server], logs: Sequence[_Log]) -> None:
@@ -107,15 +105,15 @@ class _ProgressView:
             self._status.update(" · ".join(text for text, _ in self._stages.values()))
         elif self._stages.get(progress.name) != shown:
             self._stages[progress.name] = shown
-            console.print(line)
+            err.print(line)
 
 
 @contextmanager
 def _progress(logs: Sequence[_Log]) -> Iterator[_ProgressView]:
-    if not console.is_terminal:
+    if not err.is_terminal:
         yield _ProgressView(None, logs)
         return
-    with console.status("starting") as status:
+    with err.status("starting") as status:
         yield _ProgressView(status, logs)
 
 
@@ -136,4 +134,4 @@ class _Log:
         whole, newline, _ = fresh.rpartition(b"\n")
         self._seen += len(whole + newline)
         for line in whole.decode("utf-8", errors="replace").splitlines():
-            typer.echo(f"{self._name}| {line}")
+            print_line(f"{self._name}| {line}")

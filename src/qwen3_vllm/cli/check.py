@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from .. import doctor as doctoring
+from ._terminal import Console, err, fail, out, print_json
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
-# A pipe has no width; a table must not be broken for that.
-_out = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +49,7 @@ def doctor(
     both = embedding_url is None and reranker_url is None
     logging.getLogger("qwen3_vllm").setLevel(logging.ERROR)  # what is retried ends up in a check
     try:
-        with _err.status("examining the servers"):
+        with err.status("examining the servers"):
             checks = doctoring.examine(
                 embedding_url=doctoring.default_embedding_url() if both else embedding_url,
                 reranker_url=doctoring.default_reranker_url() if both else reranker_url,
@@ -62,18 +57,18 @@ def doctor(
                 timeout=timeout,
             )
     except ValidationError as error:
-        _fail("; ".join(str(each["msg"]) for each in error.errors()), EXIT_USAGE)
+        fail("; ".join(str(each["msg"]) for each in error.errors()), EXIT_USAGE)
     if as_json:
-        typer.echo(json.dumps(doctoring.as_json(checks), ensure_ascii=False, indent=2))
+        print_json(doctoring.as_json(checks))
     else:
-        _print_checks(checks, _out)
+        _print_checks(checks, out)
     if html is not None:
         page = Console(file=io.StringIO(), record=True, width=150)
         _print_checks(checks, page)
         try:
             page.save_html(str(html))
         except OSError as error:
-            _fail(f"cannot write {html}: {error.strerror}", EXIT_USAGE)
+            fail(f"cannot write {html}: {error.strerror}", EXIT_USAGE)
     if any(check.status == "fail" for check in checks):
         raise typer.Exit(EXIT_FAILED)
 
@@ -84,10 +79,10 @@ def _read_key(file: Path | None) -> str | None:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        _fail(f"cannot read the key in {file}: {type(error).__name__}", EXIT_USAGE)
+        fail(f"cannot read the key in {file}: {type(error).__name__}", EXIT_USAGE)
     key = next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
     if not key:
-        _fail(f"there is no key in {file}", EXIT_USAGE)
+        fail(f"there is no key in {file}", EXIT_USAGE)
     return key
 
 
@@ -101,8 +96,3 @@ def _print_checks(checks: list[doctoring.Check], console: Console) -> None:
     console.print(table)
     counts = {status: sum(check.status == status for check in checks) for status in _COLOURS}
     console.print(", ".join(f"{number} {status}" for status, number in counts.items() if number))
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    _err.print(f"error: {message}", markup=False, style="red")
-    raise typer.Exit(status)

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from ..serving.download import OFFICIAL, download, in_gigabytes
 from ..serving.hubs import DownloadError, choose_hub
+from ._terminal import err
 
 EXIT_FAILED, EXIT_STOPPED = 1, 130
-_console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class What(StrEnum):
@@ -66,17 +65,17 @@ def download_models(
         repos = _repositories(what, size, quantized)
         hub = choose_hub(source.value if source else None)
         for role, repo in repos.items():
-            _console.print(f"[bold]{repo}[/bold] from {hub.name}")
-            done = download(hub, repo, directory, report=_console.print)
-            _console.print(f"  {done.folder}: {done.files} files, {in_gigabytes(done.size)}, verified")
+            err.print(Text.assemble((repo, "bold"), f" from {hub.name}"))
+            done = download(hub, repo, directory, report=err.print)
+            err.print(f"  {done.folder}: {done.files} files, {in_gigabytes(done.size)}, verified")
             if done.unhashed:
-                _console.print(f"  by size only, the hub lists no hash: {', '.join(done.unhashed)}")
-            _console.print(f"  next: qwen3-vllm serve {role} {done.folder}")
+                err.print(f"  by size only, the hub lists no hash: {', '.join(done.unhashed)}")
+            err.print(f"  next: qwen3-vllm serve {role} {done.folder}")
     except (DownloadError, OSError) as error:
-        _console.print("[red]download failed:[/red]", escape(str(error)))
+        err.print(Text.assemble(("download failed:", "red"), f" {error}"))
         raise typer.Exit(EXIT_FAILED) from error
     except KeyboardInterrupt:
-        _console.print("stopped; run the command again to continue")
+        err.print("stopped; run the command again to continue")
         os._exit(EXIT_STOPPED)  # the threads that fetch cannot be interrupted; what they wrote is kept
 
 

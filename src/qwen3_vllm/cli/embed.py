@@ -8,16 +8,15 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..embedding import EmbeddingClient
 from ..errors import ConfigurationError, Qwen3VLLMError
+from ._terminal import err, fail, print_json
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from ..bulk import Progress as Done
 
 EXIT_INCOMPLETE, EXIT_REFUSED = 1, 2
-_console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class InputFormat(StrEnum):
@@ -114,7 +112,7 @@ def embed(
         from ..bulk import embed_files
         from ..bulk.run import PART_ROWS
     except ImportError as error:
-        _fail(error, EXIT_REFUSED)
+        fail(_with_notes(error), EXIT_REFUSED)
     try:
         client = EmbeddingClient(
             base_url=base_url,
@@ -140,13 +138,13 @@ def embed(
                 on_progress=show,
             )
     except ValidationError as error:
-        _fail("; ".join(map(_of_option, error.errors())), EXIT_REFUSED)
+        fail("; ".join(map(_of_option, error.errors())), EXIT_REFUSED)
     except (ConfigurationError, ImportError) as error:
-        _fail(error, EXIT_REFUSED)
+        fail(_with_notes(error), EXIT_REFUSED)
     except (Qwen3VLLMError, OSError) as error:
-        _fail(error, EXIT_INCOMPLETE)
+        fail(_with_notes(error), EXIT_INCOMPLETE)
     except KeyboardInterrupt:
-        _fail("stopped; the same command goes on from here", EXIT_INCOMPLETE)
+        fail("stopped; the same command goes on from here", EXIT_INCOMPLETE)
     _report(summary, out, json)
     if summary.failed:
         raise typer.Exit(EXIT_INCOMPLETE)
@@ -155,7 +153,7 @@ def embed(
 @contextmanager
 def _bar() -> Iterator[Callable[[Done], None] | None]:
     """A progress bar on standard error; nothing where that is no terminal."""
-    if not _console.is_terminal:
+    if not err.is_terminal:
         yield None
         return
     columns = (
@@ -165,7 +163,7 @@ def _bar() -> Iterator[Callable[[Done], None] | None]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=_console, transient=True) as bar:
+    with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task("reading inputs", total=0, rate="")
 
         def show(done: Done) -> None:
@@ -193,17 +191,17 @@ def _rates(done: Done) -> Iterator[str]:
 
 def _report(summary: Done, out: Path, as_json: bool) -> None:
     if as_json:
-        typer.echo(orjson.dumps({"out": str(out), **asdict(summary)}))
+        print_json({"out": str(out), **asdict(summary)})
         return
-    _console.print(
+    err.print(
         f"{summary.embedded:,} documents embedded in {summary.seconds:,.1f} s"
         f"{''.join(f', {rate}' for rate in _rates(summary))}"
     )
     if summary.kept:
-        _console.print(f"{summary.kept:,} kept from before")
+        err.print(f"{summary.kept:,} kept from before")
     if summary.failed:
-        _console.print(f"{summary.failed:,} rows failed, see {out / 'errors.jsonl'}", style="red")
-    _console.print(f"{out}{os.sep}part-*.parquet")
+        err.print(f"{summary.failed:,} rows failed, see {out / 'errors.jsonl'}", style="red")
+    err.print(f"{out}{os.sep}part-*.parquet")
 
 
 def _range(workers: str) -> tuple[int, int]:
@@ -222,7 +220,5 @@ def _of_option(error: ErrorDetails) -> str:
     return f"--{name}: {error['msg'].removeprefix('Value error, ')}"
 
 
-def _fail(error: object, status: int) -> NoReturn:
-    notes = getattr(error, "__notes__", [])
-    _console.print(" ".join([f"error: {error}", *notes]), markup=False, style="red")
-    raise typer.Exit(status)
+def _with_notes(error: Exception) -> str:
+    return " ".join([str(error), *getattr(error, "__notes__", [])])

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..errors import ConfigurationError, InputError, Qwen3VLLMError
 from ..reranking import RerankClient, RerankResult
 from ._documents import NamedText, TextFormat, read
+from ._terminal import err, fail, out, print_json, warn
 
 if TYPE_CHECKING:
     from ._index import Hit, Index
 
 EXIT_FAILED, EXIT_REFUSED = 1, 2
-# A pipe has no width; a table must not be broken for that.
-_out = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Instruction = Annotated[
     str | None, typer.Option(help="The task, in English.", show_default="Qwen's, for web search")
@@ -74,16 +69,16 @@ def rerank(
     with _errors():
         texts = read(file, format, text_field)
         client = RerankClient(base_url=base_url, instruction=instruction)
-        with _err.status(f"ranking {len(texts):,} texts"):
+        with err.status(f"ranking {len(texts):,} texts"):
             results = client.rerank(query, [each.text for each in texts], top_n=top_n)
     if as_json:
-        _print_json(query, [_ranked(rank, each, texts) for rank, each in enumerate(results, 1)])
+        _print_results(query, [_ranked(rank, each, texts) for rank, each in enumerate(results, 1)])
         return
     table = _table(query, "rank", "was", "P(yes)", "label")
     for rank, each in enumerate(results, 1):
         was = each.index + 1
         table.add_row(*_places(rank, was), *_judgement(each), _one_line(texts[each.index].text))
-    _out.print(table)
+    out.print(table)
 
 
 def search(
@@ -123,27 +118,27 @@ def search(
         index = _open_index(index_dir)
         if not query.strip():
             raise InputError("the query is empty")
-        with _err.status("searching"):
+        with err.status("searching"):
             hits = index.nearest(index.embed(query, embedding_url, instruction), top_k)
             found = _texts_of(index, hits, texts or [], needed=reranked)
         if reranked:
             client = RerankClient(base_url=reranker_url, instruction=instruction)
-            with _err.status(f"ranking {len(hits)} candidates"):
+            with err.status(f"ranking {len(hits)} candidates"):
                 results = client.rerank(query, [each.text for each in found], top_n=top_n)
     if not reranked:
         _show_found(query, hits[:top_n], found, as_json)
     elif as_json:
         rows = [_ranked(rank, each, found) for rank, each in enumerate(results, 1)]
         cosines = [{"cosine": hits[each.index].cosine} for each in results]
-        _print_json(query, [row | cosine for row, cosine in zip(rows, cosines, strict=True)])
+        _print_results(query, [row | cosine for row, cosine in zip(rows, cosines, strict=True)])
     else:
         table = _table(query, "rank", "was", "P(yes)", "label", "cosine")
         for rank, each in enumerate(results, 1):
             cosine = f"{hits[each.index].cosine:.4f}"
             text = _one_line(found[each.index].text)
             table.add_row(*_places(rank, each.index + 1), *_judgement(each), cosine, text)
-        _out.print(table)
-        _out.print(f"of {len(hits)} candidates; was: place by cosine", style="dim")
+        out.print(table)
+        out.print(f"of {len(hits)} candidates; was: place by cosine", style="dim")
 
 
 def _open_index(folder: Path) -> Index:
@@ -154,7 +149,7 @@ def _open_index(folder: Path) -> Index:
         raise ConfigurationError(str(error)) from error
     index = Index(folder)
     if not index.is_complete:
-        _warn(f"{folder} is not complete: what is there is searched")
+        warn(f"{folder} is not complete: what is there is searched")
     return index
 
 
@@ -167,14 +162,14 @@ def _texts_of(index: Index, hits: Sequence[Hit], given: Sequence[Path], *, neede
             raise
         return [NamedText("", hit.id) for hit in hits]
     for name in changed:
-        _warn(f"{name} has changed since it was embedded")
+        warn(f"{name} has changed since it was embedded")
     return [NamedText(text, hit.id) for text, hit in zip(texts, hits, strict=True)]
 
 
 def _show_found(query: str, hits: Sequence[Hit], texts: Sequence[NamedText], as_json: bool) -> None:
     if as_json:
         rows = enumerate(zip(hits, texts, strict=False), 1)
-        _print_json(
+        _print_results(
             query,
             [
                 {"rank": rank, "id": hit.id, "text": each.text or None, "cosine": hit.cosine}
@@ -185,7 +180,7 @@ def _show_found(query: str, hits: Sequence[Hit], texts: Sequence[NamedText], as_
     table = _table(query, "rank", "cosine")
     for rank, (hit, each) in enumerate(zip(hits, texts, strict=False), 1):
         table.add_row(str(rank), f"{hit.cosine:.4f}", _one_line(each.text or hit.id))
-    _out.print(table)
+    out.print(table)
 
 
 def _ranked(rank: int, result: RerankResult, texts: Sequence[NamedText]) -> dict[str, Any]:
@@ -199,8 +194,8 @@ def _ranked(rank: int, result: RerankResult, texts: Sequence[NamedText]) -> dict
     }
 
 
-def _print_json(query: str, results: Sequence[dict[str, Any]]) -> None:
-    typer.echo(json.dumps({"query": query, "results": results}, ensure_ascii=False, indent=2))
+def _print_results(query: str, results: Sequence[dict[str, Any]]) -> None:
+    print_json({"query": query, "results": results})
 
 
 def _table(query: str, *columns: str) -> Table:
@@ -237,17 +232,8 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        _fail("; ".join(str(each["msg"]) for each in error.errors()), EXIT_REFUSED)
+        fail("; ".join(str(each["msg"]) for each in error.errors()), EXIT_REFUSED)
     except (ConfigurationError, InputError) as error:
-        _fail(str(error), EXIT_REFUSED)
+        fail(str(error), EXIT_REFUSED)
     except Qwen3VLLMError as error:
-        _fail(str(error), EXIT_FAILED)
-
-
-def _warn(message: str) -> None:
-    _err.print(f"warning: {message}", markup=False, style="yellow")
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    _err.print(f"error: {message}", markup=False, style="red")
-    raise typer.Exit(status)
+        fail(str(error), EXIT_FAILED)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from packaging.version import InvalidVersion, Version
+from rich.text import Text
 from typer.core import TyperCommand
 
 from ..serving.checkpoint import resolve_model
@@ -17,7 +18,8 @@ from ..serving.launch import default_log_path, make_server, prepare, share_gpu
 from ..serving.machine import Machine, VllmBuild, free_port, this_machine
 from ..serving.options import Role, ServeOptions
 from ..serving.replicas import replicate, router, why_no_router
-from ._supervise import console, supervise
+from ._supervise import supervise
+from ._terminal import err, fail, print_line
 
 EXIT_DIED, EXIT_REFUSED = 1, 2
 _VLLM_ARGS = "qwen3_vllm.vllm_args"
@@ -183,9 +185,9 @@ def serve(
             servers.append(router(front, servers, _log_path(log_dir, front) or default_log_path(front)))
         supervise(servers, boot_timeout=boot_timeout, show_log=show_log)
     except LaunchError as error:
-        _fail(error, EXIT_REFUSED)
+        fail(error, EXIT_REFUSED)
     except ServerDied as error:
-        _fail(error, EXIT_DIED)
+        fail(error, EXIT_DIED)
 
 
 def _check_selection(
@@ -222,7 +224,7 @@ def _replicate(options: ServeOptions, count: int) -> tuple[list[ServeOptions], S
     """Return the replicas' options, and the address of the router before them, if there can be one."""
     obstacle = why_no_router(options)
     if obstacle is not None:
-        console.print(f"no router in front: {obstacle}; put a balancer before the {count} ports yourself")
+        err.print(f"no router in front: {obstacle}; put a balancer before the {count} ports yourself")
     replicas = replicate(options, count, behind_router=obstacle is None, cores=this_machine().cores)
     return replicas, options if obstacle is None else None
 
@@ -235,8 +237,8 @@ def _print_commands(options: list[ServeOptions], vllm_version: str | None) -> No
             completed, command = prepare(each, vllm=_build_elsewhere(each, vllm_version), machine=Machine())
         _explain(each.role, command.notes)
         if completed.api_key is not None:
-            console.print("the key is read from VLLM_API_KEY: export it in the shell that runs the command")
-        typer.echo(str(command))
+            err.print("the key is read from VLLM_API_KEY: export it in the shell that runs the command")
+        print_line(str(command))
 
 
 def _build_elsewhere(options: ServeOptions, version: str) -> VllmBuild:
@@ -252,9 +254,4 @@ def _log_path(log_dir: Path | None, options: ServeOptions) -> Path | None:
 
 def _explain(name: str, notes: tuple[str, ...]) -> None:
     for note in notes:
-        console.print(f"[dim]{name}: [/dim]{note}", markup=True)
-
-
-def _fail(error: Exception, status: int) -> NoReturn:
-    console.print(f"error: {error}", markup=False, style="red")
-    raise typer.Exit(status) from error
+        err.print(Text.assemble((f"{name}: ", "dim"), note))
