@@ -109,6 +109,8 @@ def _download_locked(
 ) -> Download:
     target = models_dir / repo.rpartition("/")[2]
     staging = models_dir / STAGING / target.name
+    # The Hugging Face client's notes and unfinished files, which it does not resume.
+    shutil.rmtree(staging / ".cache", ignore_errors=True)
     if target.exists():
         report(f"{target} exists: verifying {len(listing.files)} files")
     missing = [file for file in listing.files if not matches(target / file.path, file)]

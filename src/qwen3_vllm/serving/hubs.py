@@ -51,7 +51,7 @@ class Hub(Protocol):
         """List the repository's files with sizes and hashes."""
 
     def fetch(self, repo: str, revision: str, file: HubFile, folder: Path) -> None:
-        """Put one file into the folder under its path, resuming from what an earlier try left there."""
+        """Put one file into the folder under its path."""
 
 
 def choose_hub(source: Source | None) -> Hub:
@@ -137,27 +137,10 @@ class HuggingFace:
         return Listing(info.sha or "main", tuple(files))
 
     def fetch(self, repo: str, revision: str, file: HubFile, folder: Path) -> None:
-        # hf_hub_download and snapshot_download of release 2 throw a file's first part away when the process
-        # ends; the function below them keeps it, and asks for the rest.
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.file_download import http_get
-        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+        from huggingface_hub import hf_hub_download
 
-        target = folder / file.path
-        part = target.with_name(target.name + ".incomplete")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        if part.exists() and part.stat().st_size > file.size:
-            part.unlink()
-        with self._errors(f"{repo}/{file.path}"), part.open("ab") as stream:
-            http_get(
-                hf_hub_url(repo, file.path, revision=revision),
-                stream,
-                resume_size=stream.tell(),
-                headers=build_hf_headers(),
-                expected_size=file.size,
-                displayed_filename=file.path,
-            )
-        part.replace(target)
+        with self._errors(f"{repo}/{file.path}"):
+            hf_hub_download(repo, file.path, revision=revision, local_dir=folder)
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
