@@ -38,6 +38,10 @@ def test_the_furthest_stage_is_shown(log: str, stage: str) -> None:
             "out of memory",
         ),
         ("ValueError: No available memory for the cache blocks.", "out of memory"),
+        (
+            "ValueError: There is no module or parameter named 'lm_head.g_idx' in Qwen3ForSequence",
+            "lm_head is quantised",
+        ),
         ("RuntimeError: No CUDA GPUs are available", "CUDA"),
         ("RuntimeError: Failed to infer device type", "CUDA"),
         ("ImportError: libcuda.so.1: cannot open shared object file", "CUDA"),

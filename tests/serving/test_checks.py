@@ -1,11 +1,12 @@
 """What is refused before boot, and that each refusal says what to change."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from packaging.version import Version
 
-from qwen3_vllm.serving.checks import contradictions, is_loopback
+from qwen3_vllm.serving.checks import contradictions, in_environment, is_loopback
 from qwen3_vllm.serving.machine import Gpu, Machine, VllmBuild
 from qwen3_vllm.serving.options import Checkpoint, ServeOptions
 
@@ -26,10 +27,13 @@ def found(
     version: str = "0.33.0",
     cpu: bool = False,
     gpus: tuple[Gpu, ...] | None = (GPU,),
+    plugins: frozenset[str] | None = frozenset(),
     **options: Any,
 ) -> str:
     serve = ServeOptions(role, "./m", **options)
-    wrong = contradictions(serve, checkpoint, VllmBuild(Version(version), cpu), Machine(16, gpus))
+    wrong = contradictions(
+        serve, checkpoint, VllmBuild(Version(version), cpu, plugins=plugins), Machine(16, gpus)
+    )
     return "\n".join(wrong)
 
 
@@ -40,7 +44,15 @@ def found(
         {"tensor_parallel_size": 2, "gpus": (GPU, GPU)},
         {"host": "0.0.0.0", "api_key": "k"},
         {"host": "0.0.0.0", "insecure": True},
-        {"quantization": "fp8"},
+        *(
+            {"quantization": name}
+            for name in ("fp8", "fp8_per_block", "int8_per_channel_weight_only", "mxfp8")
+        ),
+        {"quantization": "bitsandbytes", "version": "0.27.1"},
+        {"quantization": "bitsandbytes", "plugins": frozenset({"vllm-bnb-plugin"})},
+        {"quantization": "bitsandbytes", "plugins": None},
+        {"role": "embedding", "checkpoint": replace(QWEN, has_quantized_head=True)},
+        {"checkpoint": replace(CONVERTED, has_quantized_head=True)},
         {"cpu": True, "gpus": ()},
         {"gpus": None, "tensor_parallel_size": 8, "data_parallel_size": 8},
         {"checkpoint": CONVERTED},
@@ -75,6 +87,12 @@ def test_what_can_work_is_not_refused(fine: dict[str, Any]) -> None:
         ({"quantization": "awq"}, "--quantization fp8"),
         ({"quantization": "fp8", "checkpoint": Checkpoint(is_local=True, quantization="gptq")}, "gptq"),
         ({"quantization": "fp8", "cpu": True, "gpus": ()}, "needs a GPU"),
+        ({"quantization": "mxfp8", "cpu": True, "gpus": ()}, "needs a GPU"),
+        ({"quantization": "bitsandbytes"}, "pip install vllm-bnb-plugin"),
+        ({"quantization": "gguf"}, "pip install vllm-gguf-plugin"),
+        ({"extra_args": ("-q", "gguf")}, "pip install vllm-gguf-plugin"),
+        ({"checkpoint": replace(QWEN, quantization="bitsandbytes")}, "pip install vllm-bnb-plugin"),
+        ({"checkpoint": replace(QWEN, has_quantized_head=True)}, "quantised without lm_head"),
         ({"checkpoint": Checkpoint(role="embedding")}, "qwen3-vllm serve embedding"),
         ({"role": "embedding", "checkpoint": CONVERTED}, "qwen3-vllm serve reranker"),
         (
@@ -141,3 +159,24 @@ def test_loopback_addresses(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.1", "example.org", "localhost.example.org"])
 def test_public_addresses(host: str) -> None:
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "version"),
+    [
+        *(("VLLM_USE_RUST_FRONTEND", value, "0.33.0") for value in ("1", " 1", "-1", "true", "")),
+        ("VLLM_USE_V1", "0", "0.11.0"),
+        ("VLLM_CPU_KVCACHE_SPACE", "0.5", "0.32.0"),
+    ],
+)
+def test_what_the_environment_breaks_is_refused(name: str, value: str, version: str) -> None:
+    (refusal,) = in_environment({name: value}, VllmBuild(Version(version), is_cpu_build=True))
+    assert name in refusal
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("VLLM_USE_RUST_FRONTEND", "0"), ("VLLM_USE_V1", "0"), ("VLLM_CPU_KVCACHE_SPACE", "2"), ("PATH", "")],
+)
+def test_what_the_environment_may_hold(name: str, value: str) -> None:
+    assert in_environment({name: value}, VllmBuild(Version("0.33.0"), is_cpu_build=True)) == []

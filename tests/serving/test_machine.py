@@ -34,6 +34,26 @@ def test_gpus_are_counted(nvidia_smi: None) -> None:
     assert gpus[0].memory_bytes == 23034 * 2**20
 
 
+@pytest.mark.parametrize(
+    ("line", "gpus"),
+    [
+        ("NVIDIA GB10, [N/A], [N/A]", [("NVIDIA GB10", 0)]),
+        ("NVIDIA GB10, [Not Supported]", [("NVIDIA GB10", 0)]),
+        ("NVIDIA Thor, N/A, N/A", [("NVIDIA Thor", 0)]),
+        ("NVIDIA A100-SXM4-40GB, [Insufficient Permissions], Enabled", [("NVIDIA A100-SXM4-40GB", 0)]),
+        ("NVIDIA H100 80GB HBM3, 81559, Enabled", [("NVIDIA H100 80GB HBM3", 0)]),
+        ("NVIDIA H100 80GB HBM3, 81559, Disabled", [("NVIDIA H100 80GB HBM3", 81559 * 2**20)]),
+        ("No devices were found", []),
+        ("Unable to determine the device handle for GPU 0000:01:00.0: Unknown Error", []),
+    ],
+)
+def test_a_gpu_whose_memory_is_not_told_is_a_gpu(
+    nvidia_smi: None, tmp_path: Path, line: str, gpus: list[tuple[str, int]]
+) -> None:
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho '{line}'\n")
+    assert [(gpu.name, gpu.memory_bytes) for gpu in this_machine().gpus or ()] == gpus
+
+
 @pytest.mark.parametrize(("visible", "count"), [("2", 1), ("0,1", 2), ("", 0), ("-1", 0), ("GPU-abc", 1)])
 def test_hidden_gpus_do_not_count(
     nvidia_smi: None, monkeypatch: pytest.MonkeyPatch, visible: str, count: int

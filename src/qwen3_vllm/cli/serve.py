@@ -243,7 +243,7 @@ def _print_commands(options: list[ServeOptions], vllm_version: str | None) -> No
 
 def _build_elsewhere(options: ServeOptions, version: str) -> VllmBuild:
     try:
-        return VllmBuild(Version(version), is_cpu_build=options.device == "cpu")
+        return VllmBuild(Version(version), is_cpu_build=options.device == "cpu", plugins=None)
     except InvalidVersion as error:
         raise LaunchError(f"--vllm-version {version} is no version; give one like 0.33.0") from error
 

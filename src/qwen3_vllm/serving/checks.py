@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 
 from .extra import ExtraArgs, flag_name, heeding_extra
-from .flags import OLDEST, is_on_cpu
-from .machine import Machine, VllmBuild
+from .flags import OLDEST, QUANTIZATION_PLUGINS, V1_ONLY, is_on_cpu
+from .machine import PLUGINS, Machine, VllmBuild
 from .options import Checkpoint, ServeOptions
 
 # What the launcher must know the value of (it polls the address, and keeps the key off the command line),
@@ -21,7 +22,11 @@ _OWN_FLAGS = {
     "--grpc": "it makes a server without the HTTP routes; start that with vllm serve itself",
     "--headless": "it makes a server without the HTTP routes; start that with vllm serve itself",
 }
-_QUANTIZES_AT_LOAD = {"fp8", "bitsandbytes", "experts_int8", "torchao", "inc"}
+_QUANTIZES_AT_LOAD = {
+    *("fp8", "fp8_per_tensor", "fp8_per_block", "fp8_per_channel", "mxfp8", "nvfp4_per_token", "online"),
+    *("int8_per_channel_weight_only", "experts_int8", "torchao", "inc", "bitsandbytes"),
+}
+_NEEDS_GPU = ("fp8", "mxfp8", "nvfp4")
 
 
 def is_loopback(host: str) -> bool:
@@ -39,8 +44,28 @@ def contradictions(
     if vllm.version < OLDEST:
         return [f"vLLM {vllm.version} is too old; {OLDEST} or newer serves both Qwen3 models"]
     options = heeding_extra(options)
-    found = [*_address(options), *_extra(options, checkpoint), *_model(options, checkpoint)]
+    found = [*_address(options), *_extra(options, checkpoint), *_model(options, checkpoint, vllm)]
     return [*found, *_numbers(options, checkpoint), *_devices(options, checkpoint, vllm, machine)]
+
+
+def in_environment(environment: Mapping[str, str], vllm: VllmBuild) -> list[str]:
+    """Return what a user's environment makes vLLM do that cannot work, each with what to change."""
+    found = []
+    if not _is_zero(environment.get("VLLM_USE_RUST_FRONTEND", "0")):
+        found.append(
+            "VLLM_USE_RUST_FRONTEND is set, and that server has no route for embeddings or scores: unset it"
+        )
+    if vllm.version == V1_ONLY and environment.get("VLLM_USE_V1") == "0":
+        found.append(f"VLLM_USE_V1=0 stops vLLM {vllm.version} at its start: unset it")
+    space = environment.get("VLLM_CPU_KVCACHE_SPACE", "0")
+    if vllm.is_cpu_build and not re.fullmatch(r"\s*\d+\s*", space):
+        found.append(f"VLLM_CPU_KVCACHE_SPACE must be whole GiB, such as 4, not {space!r}")
+    return found
+
+
+def _is_zero(text: str) -> bool:
+    """Whether vLLM reads the value of a switch as off; what is not a whole number ends its start."""
+    return bool(re.fullmatch(r"\s*[+-]?0+\s*", text))
 
 
 def _address(options: ServeOptions) -> Iterator[str]:
@@ -70,13 +95,25 @@ def _extra(options: ServeOptions, checkpoint: Checkpoint) -> Iterator[str]:
         )
 
 
-def _model(options: ServeOptions, checkpoint: Checkpoint) -> Iterator[str]:
+def _model(options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild) -> Iterator[str]:
     if checkpoint.role is not None and checkpoint.role != options.role:
         yield (
             f"{options.model} is a model for {checkpoint.role}, not {options.role}: serve it with "
             f"`qwen3-vllm serve {checkpoint.role}`, or name another model"
         )
     asked, has = options.quantization, checkpoint.quantization
+    plugin = PLUGINS.get(asked or has or "")
+    if (
+        plugin
+        and vllm.version >= QUANTIZATION_PLUGINS
+        and plugin not in ([plugin] if vllm.plugins is None else vllm.plugins)
+    ):
+        yield f"vLLM {vllm.version} reads {asked or has} with a plugin that is missing: pip install {plugin}"
+    if options.role == "reranker" and not checkpoint.is_converted_reranker and checkpoint.has_quantized_head:
+        yield (
+            f"the lm_head of {options.model} is quantised, and vLLM makes a reranker's scores from its plain "
+            "weights: take a checkpoint that was quantised without lm_head"
+        )
     if asked and has and not asked.startswith(has):
         yield f"the checkpoint is quantised with {has}; leave out --quantization {asked}"
     if asked and checkpoint.is_local and not has and asked not in _QUANTIZES_AT_LOAD:
@@ -128,8 +165,8 @@ def _devices(
     if is_on_cpu(options, vllm, machine):
         if options.device == "auto" and not vllm.is_cpu_build:
             yield "no NVIDIA GPU is visible, and this vLLM needs one; pip install 'qwen3-vllm[serve-cpu]'"
-        if options.quantization == "fp8":
-            yield "--quantization fp8 needs a GPU; leave it out"
+        if (options.quantization or "").startswith(_NEEDS_GPU):
+            yield f"--quantization {options.quantization} needs a GPU; leave it out"
     elif machine.gpus is not None and parallel * options.data_parallel_size > len(machine.gpus):
         yield (
             f"{parallel} (tensor) x {options.data_parallel_size} (data) parallel needs "

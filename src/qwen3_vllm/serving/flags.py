@@ -13,7 +13,7 @@ from typing import Any
 from packaging.version import Version
 
 from .extra import ExtraArgs, heeding_extra
-from .machine import Machine, VllmBuild
+from .machine import PLUGINS, Machine, VllmBuild
 from .memory import HALF_GPU, default_memory_share
 from .options import Checkpoint, Command, Role, ServeOptions
 
@@ -22,6 +22,7 @@ RUNNER_FLAG = Version("0.10.1")  # `--runner pooling`; `--task` before, and gone
 # Before it an engine may fall back to V0, which refuses API servers and steps shorter than the longest input.
 V1_ONLY = Version("0.11.0")
 SCORE_TEMPLATE = Version("0.14.0")  # `--chat-template` reaches /score; silently ignored before
+QUANTIZATION_PLUGINS = Version("0.28.0")  # bitsandbytes and GGUF live in plugins from here
 CPU_SINGLE_PROCESS = Version("0.23.0")  # the CPU worker may live in the API server: half the boot time
 
 DEFAULT_NAME: dict[Role, str] = {"embedding": "qwen3_embedding", "reranker": "qwen3_reranker"}
@@ -37,9 +38,9 @@ CORES_FOR_TWO_API_SERVERS = 8
 # parameters (1.2 GB, or 2.4 in float32) the engine's process is the limit there, not the GPU.
 STEP_TOKENS = 16384
 SMALL_MODEL_BYTES = 4 * 2**30
-# The class to which vLLM gives 8,192 tokens a step (`EngineArgs.get_batch_defaults`): H100 and H200, and no
-# A100. From 160 GiB on newer releases give more.
-H100_BYTES, B200_BYTES = 70 * 2**30, 160 * 2**30
+# Of the class to which vLLM gives 8,192 tokens a step (`EngineArgs.get_batch_defaults`: 70 GiB or more, and
+# no A100 or GB10) these were measured. A part of one, cut off by MIG, has less memory, or none that is told.
+H100_NAMES, H100_BYTES = ("h100", "h200"), 70 * 2**30
 
 
 def is_on_cpu(options: ServeOptions, vllm: VllmBuild, machine: Machine) -> bool:
@@ -119,6 +120,9 @@ class _Builder:
             self._add("--quantization", options.quantization)
         elif checkpoint.quantization:
             self.notes.append(f"quantization: {checkpoint.quantization}, as the checkpoint says")
+        plugin = PLUGINS.get(options.quantization or checkpoint.quantization or "")
+        if plugin and self.vllm.version >= QUANTIZATION_PLUGINS and self.vllm.plugins is None:
+            self.notes.append(f"quantization: vLLM {self.vllm.version} needs {plugin} there (pip)")
         if options.dtype != "auto":
             self._add("--dtype", options.dtype)
 
@@ -192,7 +196,8 @@ class _Builder:
     def _has_h100s(self) -> bool:
         gpus = self.machine.gpus or ()
         return bool(gpus) and all(
-            H100_BYTES <= gpu.memory_bytes < B200_BYTES and "a100" not in gpu.name.lower() for gpu in gpus
+            gpu.memory_bytes >= H100_BYTES and any(name in gpu.name.lower() for name in H100_NAMES)
+            for gpu in gpus
         )
 
     def _is_small(self) -> bool:

