@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,7 +18,7 @@ from benchmarks.canned import canned_server
 from benchmarks.measure import CASES, Plan, Result, Spread, spread
 from benchmarks.plot import draw
 from benchmarks.run import run_bench
-from qwen3_vllm.errors import Qwen3VLLMError
+from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 # A pipe has no width; a table must not be broken for that.
@@ -92,8 +91,8 @@ def bench(
             result = run_bench(
                 plan, canned=stub and not stub_rate, say=lambda line: _err.print(line, style="dim")
             )
-    except ValidationError as error:
-        _fail("; ".join(str(each["msg"]) for each in error.errors()), EXIT_USAGE)
+    except ConfigurationError as error:
+        _fail(str(error), EXIT_USAGE)
     except Qwen3VLLMError as error:
         _fail(str(error), EXIT_FAILED)
     _print_bench(result)

@@ -205,7 +205,7 @@ def test_llama_index_cache_goes_along_with_a_pickle(server: SocketServer) -> Non
 
 
 def test_llama_index_cache_must_be_a_store(server: SocketServer) -> None:
-    with pytest.raises(TypeError, match="BaseKVStore"):
+    with pytest.raises(ConfigurationError, match="BaseKVStore"):
         model(server, embeddings_cache={})
 
 

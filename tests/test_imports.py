@@ -16,7 +16,8 @@ PACKAGE = Path(qwen3_vllm.__file__).parent
 # WITHIN names.
 LAYERS = (
     {"errors", "prompts"},
-    {"settings", "concurrency", "buffers"},
+    {"options", "concurrency", "buffers"},
+    {"settings"},
     {"wire"},
     {"transport"},
     {"batching", "discovery"},
@@ -36,7 +37,7 @@ LAYERS = (
     {"cli"},
 )
 WITHIN = {("llama_index", "_llama_index_cache"), ("_llama_index_cache", "llama_index")}
-CORE = set().union(*LAYERS[:9])
+CORE = set().union(*LAYERS[:10])
 NOT_AT_IMPORT = (
     "langchain",
     "langchain_core",

@@ -6,7 +6,7 @@ import pickle
 import traceback
 
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from qwen3_vllm import EmbeddingClient, RerankClient, errors
 from qwen3_vllm.settings import EmbeddingSettings, RerankSettings, ServerSettings
@@ -93,7 +93,7 @@ def test_a_path_before_v1_is_kept(url: str) -> None:
     ],
 )
 def test_a_base_url_that_cannot_work_is_refused(url: str) -> None:
-    with pytest.raises(ValidationError, match="base_url"):
+    with pytest.raises(errors.ConfigurationError, match="base_url"):
         EmbeddingSettings(base_url=url)
 
 
@@ -105,7 +105,7 @@ def test_the_environment_is_checked_like_an_argument(
 ) -> None:
     monkeypatch.setenv(name, value)
 
-    with pytest.raises(ValidationError):
+    with pytest.raises(errors.ConfigurationError):
         EmbeddingSettings()
 
 
@@ -136,17 +136,17 @@ def test_a_line_end_after_a_key_of_the_environment_is_no_part_of_it(monkeypatch:
 def test_an_option_that_cannot_work_is_refused(
     settings: type[ServerSettings], options: dict[str, object]
 ) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(errors.ConfigurationError):
         settings(**options)
 
 
 def test_the_reranker_needs_an_instruction() -> None:
-    with pytest.raises(ValidationError, match="instruction"):
+    with pytest.raises(errors.ConfigurationError, match="instruction"):
         RerankSettings(instruction=" ")
 
 
 def test_options_cannot_change_under_a_client() -> None:
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(errors.ConfigurationError, match="frozen"):
         EmbeddingClient().batch_size = 3  # type: ignore[misc]
 
 
@@ -184,7 +184,7 @@ def test_a_pickled_client_takes_the_key_of_its_new_home(monkeypatch: pytest.Monk
     "options", [{"api_key": KEY + "\n"}, {"apikey": KEY}, {"base_url": f"http://u:{KEY}@h"}]
 )
 def test_a_refused_option_is_not_shown(options: dict[str, object]) -> None:
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(errors.ConfigurationError) as caught:
         EmbeddingSettings(**options)
 
     assert KEY not in "".join(traceback.format_exception(caught.value))

@@ -13,7 +13,10 @@ Qwen3VLLMError
 │   ├── ModelNotFoundError    the server does not serve this model
 │   └── OverloadedError       429, 503: too busy
 ├── InvalidAnswerError        an answer with a wrong count, index, size or value
-└── WrongServerError          a server that answers, but is not what this client needs
+├── WrongServerError          a server that answers, but is not what this client needs
+├── LaunchError               a server that could not work, seen before it boots
+├── ServerDied                a server that ended, or was not ready in time
+└── DownloadError             a model that cannot be downloaded as asked
 """
 
 from collections.abc import Mapping
@@ -39,7 +42,15 @@ class Qwen3VLLMError(Exception):
 
 
 class ConfigurationError(Qwen3VLLMError, ValueError):
-    """An option, or a combination of options, cannot work; raised before anything is sent."""
+    """An option, or a combination of options, cannot work; raised before anything is sent.
+
+    Names the option. Holds no value of a secret, nor another error that does.
+
+    Attributes:
+        problems: What is wrong, by the option's name; empty if no single option is at fault.
+    """
+
+    problems: Mapping[str, str] = MappingProxyType({})
 
 
 class InputError(Qwen3VLLMError, ValueError):
@@ -111,3 +122,15 @@ class InvalidAnswerError(Qwen3VLLMError):
 
 class WrongServerError(Qwen3VLLMError):
     """The server works but is not what this client needs; the message says what to start instead."""
+
+
+class LaunchError(Qwen3VLLMError):
+    """Something that can be seen before boot makes it pointless; the message says what to change."""
+
+
+class ServerDied(Qwen3VLLMError):
+    """The server ended, or was not ready in time; the message holds the cause and the last log lines."""
+
+
+class DownloadError(Qwen3VLLMError):
+    """The download cannot be made as asked; the message says what to do about it."""

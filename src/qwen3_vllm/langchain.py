@@ -1,11 +1,14 @@
 """LangChain: Embeddings, document compressor and two-stage retriever over the core clients."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
-from pydantic import ConfigDict, Field, PrivateAttr
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from qwen3_vllm.caching import CacheRole
 from qwen3_vllm.embedding import EmbeddingClient, floats_of_one
+from qwen3_vllm.errors import ConfigurationError
+from qwen3_vllm.options import Options
 from qwen3_vllm.reranking import RerankClient, RerankResult, select
 from qwen3_vllm.settings import EmbeddingSettings, RerankSettings
 
@@ -178,7 +181,7 @@ class Qwen3VLLMReranker(RerankSettings, BaseDocumentCompressor):
         return [_with_score(documents[result.index], result.relevance_score) for result, _ in chosen]
 
 
-class Qwen3VLLMRetriever(BaseRetriever):
+class Qwen3VLLMRetriever(Options, BaseRetriever):
     """Any retriever, reranked: finds candidates, then keeps the most relevant ones.
 
     Setup:
@@ -187,7 +190,8 @@ class Qwen3VLLMRetriever(BaseRetriever):
     Key init args:
         retriever: Finds the candidates; let it return several times as many as you need.
         reranker: Ranks them.
-        k: Documents to return, also per call (`invoke(query, k=5)`). None: the reranker's `top_n`.
+        k: Documents to return, also per call (`invoke(query, k=5)`). None: the reranker's `top_n`. `top_n` is
+            another name of it.
 
     Instantiate:
         >>> retriever = Qwen3VLLMRetriever(
@@ -198,9 +202,30 @@ class Qwen3VLLMRetriever(BaseRetriever):
         >>> documents = retriever.invoke("What is the capital of China?")  # doctest: +SKIP
     """
 
+    model_config = ConfigDict(extra="forbid")
+
     retriever: RetrieverLike
     reranker: Qwen3VLLMReranker
     k: int | None = Field(default=None, ge=0)
+
+    _twins: ClassVar[Mapping[str, str]] = {"top_n": "k"}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _top_n_is_k(cls, options: Any) -> Any:
+        if not isinstance(options, dict) or "top_n" not in options:
+            return options
+        rest = {name: value for name, value in options.items() if name != "top_n"}
+        return {**rest, "k": _one_count(options["top_n"], options.get("k"))}
+
+    @property
+    def top_n(self) -> int | None:
+        """Another name of `k`."""
+        return self.k
+
+    @top_n.setter
+    def top_n(self, count: int | None) -> None:
+        self.k = count
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
@@ -221,6 +246,13 @@ class Qwen3VLLMRetriever(BaseRetriever):
             return self.reranker
         _ = self.reranker.client  # made before the copy, so that all copies share it
         return self.reranker.model_copy(update={"top_n": k})
+
+
+def _one_count(top_n: int | None, k: int | None) -> int | None:
+    """Give the number that two names of one option stand for."""
+    if top_n is not None and k is not None and top_n != k:
+        raise ConfigurationError(f"k={k} and top_n={top_n} are one option, and must not differ")
+    return k if top_n is None else top_n
 
 
 def _texts(documents: Sequence[str | Document]) -> list[str]:

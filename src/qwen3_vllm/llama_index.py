@@ -1,10 +1,10 @@
 """LlamaIndex: embedding model and node postprocessor over the core clients."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from qwen3_vllm.caching import CacheRole
 from qwen3_vllm.embedding import EmbeddingClient, floats_of_one
@@ -18,6 +18,7 @@ try:
     from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
     from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+    from llama_index.core.storage.kvstore.types import BaseKVStore
     from llama_index_instrumentation import get_dispatcher
     from llama_index_instrumentation.dispatcher import Dispatcher
     from llama_index_instrumentation.event_handlers import NullEventHandler
@@ -35,14 +36,19 @@ _embedding_dispatcher = get_dispatcher(BaseEmbedding.__module__)
 _ASK_SERVER = "auto"  # `model_name` of a model that the server is to name
 
 
+_TWINS = {"model": "model_name", "model_name": "model"}
+
+
 def _one_name(options: Any) -> Any:
     """Let `model_name`, LlamaIndex's word, stand for `model`."""
-    if isinstance(options, dict):
-        options = dict(options)
-        name = options.pop("model_name", None) or options.get("model")
-        options["model"] = None if name == _ASK_SERVER else name
-        options["model_name"] = name or _ASK_SERVER
-    return options
+    if not isinstance(options, dict):
+        return options
+    given = [options.get(name) for name in _TWINS]
+    names = {name for name in given if name not in (None, "", _ASK_SERVER)}
+    if len(names) > 1:
+        raise ValueError("model and model_name are one option, and must not differ")
+    name = next(iter(names), None)
+    return {**options, "model": name, "model_name": name or _ASK_SERVER}
 
 
 class Qwen3VLLMEmbeddings(EmbeddingSettings, ApartCacheEmbedding):
@@ -81,7 +87,15 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, ApartCacheEmbedding):
 
     _client: EmbeddingClient | None = PrivateAttr(default=None)
 
+    _twins: ClassVar[Mapping[str, str]] = _TWINS
     _one_name = model_validator(mode="before")(_one_name)
+
+    @field_validator("embeddings_cache")
+    @classmethod
+    def _check_cache(cls, store: object) -> object:
+        if store is not None and not isinstance(store, BaseKVStore):
+            raise ValueError("embeddings_cache must be a key-value store of LlamaIndex (BaseKVStore)")
+        return store
 
     @classmethod
     def class_name(cls) -> str:
@@ -197,6 +211,7 @@ class Qwen3VLLMReranker(RerankSettings, BaseNodePostprocessor):
 
     _client: RerankClient | None = PrivateAttr(default=None)
 
+    _twins: ClassVar[Mapping[str, str]] = _TWINS
     _one_name = model_validator(mode="before")(_one_name)
 
     @classmethod

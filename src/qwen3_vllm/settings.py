@@ -7,8 +7,9 @@ from types import NoneType
 from typing import Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from qwen3_vllm.options import Options
 from qwen3_vllm.prompts import DEFAULT_INSTRUCTION
 
 # Measured on one H100 with documents of 128 tokens: 16 requests of 32 documents in flight fill a server with
@@ -36,7 +37,7 @@ def _api_key_from_environment() -> SecretStr | None:
     return SecretStr(key) if key else None
 
 
-class ServerSettings(BaseModel):
+class ServerSettings(Options):
     """Options of any client of a vLLM server. An option given as None has its default.
 
     Attributes:
@@ -53,14 +54,7 @@ class ServerSettings(BaseModel):
         default_headers: More HTTP headers for each request; never shown, never serialised.
     """
 
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        # A validation error must not print what it refused: it may be a key, or a URL with a password.
-        hide_input_in_errors=True,
-        validate_default=True,  # the environment's values
-        protected_namespaces=(),
-    )
+    model_config = ConfigDict(frozen=True)
 
     base_url: str
     model: str | None = None

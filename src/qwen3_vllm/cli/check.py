@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
 from .. import doctor as doctoring
+from ..errors import ConfigurationError
 from ._terminal import Console, err, fail, out, print_json
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -56,8 +56,8 @@ def doctor(
                 api_key=key,
                 timeout=timeout,
             )
-    except ValidationError as error:
-        fail("; ".join(str(each["msg"]) for each in error.errors()), EXIT_USAGE)
+    except ConfigurationError as error:
+        fail(str(error), EXIT_USAGE)
     if as_json:
         print_json(doctoring.as_json(checks))
     else:

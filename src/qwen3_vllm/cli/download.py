@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from ..errors import DownloadError
 from ..serving.download import OFFICIAL, download, in_gigabytes
-from ..serving.hubs import DownloadError, choose_hub
+from ..serving.hubs import choose_hub
 from ._terminal import err
 
 EXIT_FAILED, EXIT_STOPPED = 1, 130

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..embedding import EmbeddingClient
@@ -19,8 +18,6 @@ from ..errors import ConfigurationError, Qwen3VLLMError
 from ._terminal import err, fail, print_json
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
     from ..bulk import Progress as Done
 
 EXIT_INCOMPLETE, EXIT_REFUSED = 1, 2
@@ -137,9 +134,10 @@ def embed(
                 workers=_range(workers),
                 on_progress=show,
             )
-    except ValidationError as error:
-        fail("; ".join(map(_of_option, error.errors())), EXIT_REFUSED)
-    except (ConfigurationError, ImportError) as error:
+    except ConfigurationError as error:
+        named = [f"--{name.replace('_', '-')}: {problem}" for name, problem in error.problems.items()]
+        fail("; ".join(named) or _with_notes(error), EXIT_REFUSED)
+    except ImportError as error:
         fail(_with_notes(error), EXIT_REFUSED)
     except (Qwen3VLLMError, OSError) as error:
         fail(_with_notes(error), EXIT_INCOMPLETE)
@@ -213,11 +211,6 @@ def _range(workers: str) -> tuple[int, int]:
     if not 0 < numbers[0] <= numbers[1]:
         raise ConfigurationError(f"--workers {workers!r}: want MIN or MIN:MAX, such as 2:8")
     return numbers
-
-
-def _of_option(error: ErrorDetails) -> str:
-    name = str(error["loc"][0]).replace("_", "-")
-    return f"--{name}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def _with_notes(error: Exception) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
@@ -231,8 +230,6 @@ def _errors() -> Iterator[None]:
     """Turn errors into a line and an exit status."""
     try:
         yield
-    except ValidationError as error:
-        fail("; ".join(str(each["msg"]) for each in error.errors()), EXIT_REFUSED)
     except (ConfigurationError, InputError) as error:
         fail(str(error), EXIT_REFUSED)
     except Qwen3VLLMError as error:

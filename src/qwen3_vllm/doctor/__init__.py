@@ -39,7 +39,7 @@ def examine(
         The checks, in order. A server that cannot be reached, or is no such server, is a failed check.
 
     Raises:
-        pydantic.ValidationError: An address that is none.
+        ConfigurationError: An address that is not a valid URL.
     """
     checks: list[Check] = []
     if embedding_url is not None:

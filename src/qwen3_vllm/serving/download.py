@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .hubs import DownloadError, Hub, HubFile, Listing
+from .errors import DownloadError
+from .hubs import Hub, HubFile, Listing
 
 OFFICIAL = {"embedding": "Qwen/Qwen3-Embedding-{size}", "reranker": "Qwen/Qwen3-Reranker-{size}"}
 WEIGHTS = (".safetensors", ".bin")

@@ -1,9 +1,5 @@
-"""What can go wrong between `serve` and a server that answers."""
+"""What can go wrong between `serve` and a server that answers; see `qwen3_vllm.errors` for the whole tree."""
 
+from qwen3_vllm.errors import DownloadError, LaunchError, ServerDied
 
-class LaunchError(Exception):
-    """Something that can be seen before boot makes it pointless; the message says what to change."""
-
-
-class ServerDied(Exception):
-    """The server ended, or was not ready in time; the message holds the cause and the last log lines."""
+__all__ = ["DownloadError", "LaunchError", "ServerDied"]

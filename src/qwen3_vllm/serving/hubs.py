@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from .errors import DownloadError as DownloadError  # imported from here, too
+
 Source = Literal["modelscope", "huggingface"]
 
 _INSTALL = "install it: pip install 'qwen3-vllm[download]'"
 _QUERY_STRING = re.compile(r"\?[^\s'\"<>)]*")
-
-
-class DownloadError(Exception):
-    """A model could not be downloaded or verified; the message says what to do."""
 
 
 @dataclass(frozen=True)
