@@ -64,6 +64,13 @@ def test_sentence_transformers_says_the_role(tmp_path: Path, model_type: str, ro
     assert read_checkpoint(str(folder)).role == role
 
 
+def test_its_prompts_are_read(tmp_path: Path) -> None:
+    folder = write(tmp_path / "m")
+    saved = {"prompts": {"query": "Q:", "document": "", "broken": None}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(saved))
+    assert read_checkpoint(str(folder)).prompts == {"query": "Q:", "document": ""}
+
+
 def test_a_folder_without_config_is_refused_and_what_is_inside_named(tmp_path: Path) -> None:
     write(tmp_path / "Qwen3-Embedding-0.6B")
     with pytest.raises(LaunchError, match=r"no config\.json.*Qwen3-Embedding-0\.6B"):

@@ -58,6 +58,8 @@ def found(
         {"checkpoint": CONVERTED},
         {"max_model_len": 40000, "extra_args": ("--hf-overrides", '{"rope_scaling": {"factor": 4}}')},
         {"extra_args": ("--seed", "1")},
+        {"extra_args": ("-tp", "8", "--distributed-executor-backend", "ray")},
+        {"extra_args": ("-dp", "8", "--data-parallel-rank", "0")},
     ],
 )
 def test_what_can_work_is_not_refused(fine: dict[str, Any]) -> None:

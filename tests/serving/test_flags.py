@@ -106,9 +106,37 @@ def test_only_original_rerankers_get_the_classifier_overrides(version: str) -> N
 
 @pytest.mark.parametrize("version", VERSIONS[1:])
 def test_embeddings_may_be_shortened_by_the_server(version: str) -> None:
-    assert json.loads(value(command("embedding", version), "--hf-overrides")) == {"is_matryoshka": True}
+    assert json.loads(value(command("embedding", version), "--hf-overrides"))["is_matryoshka"] is True
     declared = Checkpoint(is_local=True, is_matryoshka=True)
-    assert "--hf-overrides" not in command("embedding", version, declared).argv
+    assert "is_matryoshka" not in str(command("embedding", version, declared))
+
+
+COHERES = {
+    "search_query": "Instruct: Given a web search query, retrieve relevant passages that answer the query\n"
+    "Query:",
+    "search_document": "",
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_coheres_input_types_are_known_where_the_release_takes_them(version: str) -> None:
+    for role in ("embedding", "reranker"):
+        sent = next((word for word in command(role, version).argv if "is_" in word), "{}")
+        known = role == "embedding" and Version(version) >= Version("0.18.0")
+        assert json.loads(sent).get("task_instructions") == (COHERES if known else None)
+
+
+def test_input_types_of_the_checkpoint_and_of_the_user_stay() -> None:
+    saved = Checkpoint(is_local=True, prompts={"query": "Q:", "document": ""})
+    built = command("embedding", "0.33.0", saved)
+    instructions = json.loads(value(built, "--hf-overrides"))["task_instructions"]
+    assert instructions == {"query": "Q:", "document": "", **COHERES}
+    own = ("--hf-overrides", '{"task_instructions": {"search_query": "mine"}}')
+    sent = json.loads(value(command("embedding", "0.33.0", saved, extra_args=own), "--hf-overrides"))
+    assert sent == {"is_matryoshka": True, "task_instructions": {"search_query": "mine"}}
+    field = ("--hf-overrides.rope_theta", "5")
+    sent = json.loads(value(command("embedding", "0.33.0", extra_args=field), "--hf-overrides"))
+    assert sent == {"is_matryoshka": True, "task_instructions": COHERES, "rope_theta": 5}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -144,6 +172,29 @@ def test_two_api_servers_where_there_are_cores_for_them(version: str) -> None:
 )
 def test_one_api_server_elsewhere(version: str, machine: Machine, cpu: bool) -> None:
     assert "--api-server-count" not in command("embedding", version, machine=machine, cpu=cpu).argv
+
+
+@pytest.mark.parametrize(
+    ("copies", "cores", "count"),
+    [(2, 16, 4), (2, 15, 3), (2, 8, 2), (2, 2, 2), (4, 32, 8), (4, 20, 5), (8, 64, 16), (2, None, 4)],
+)
+@pytest.mark.parametrize("given", ["option", "extra"])
+def test_two_api_servers_for_each_copy_where_the_cores_allow(
+    copies: int, cores: int | None, count: int, given: str
+) -> None:
+    ask: dict[str, Any] = (
+        {"data_parallel_size": copies} if given == "option" else {"extra_args": ("-dp", f"{copies}")}
+    )
+    built = command("embedding", "0.33.0", machine=Machine(cores, None), **ask)
+    assert value(built, "--api-server-count") == str(count)
+    (note,) = [note for note in built.notes if note.startswith("api-server-count")]
+    assert note.startswith(f"api-server-count: {count}")
+    assert ("need" in note) is (count < 2 * copies)
+
+
+def test_api_servers_are_left_to_who_balances_himself() -> None:
+    built = command("embedding", "0.33.0", extra_args=("-dp", "8", "--data-parallel-rank", "0"))
+    assert "--api-server-count" not in built.argv
 
 
 def test_an_api_server_count_asked_for_is_sent() -> None:

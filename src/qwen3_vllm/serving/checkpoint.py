@@ -110,6 +110,7 @@ def _from_config(folder: Path, config: dict[str, Any]) -> Checkpoint:
         quantization=quantization.get("quant_method", str),
         has_quantized_head=_has_quantized_head(folder),
         is_matryoshka=bool(config.get("is_matryoshka") or config.get("matryoshka_dimensions")),
+        prompts=_prompts(folder),
         weights_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.is_file()),
     )
 
@@ -150,6 +151,13 @@ def _has_quantized_head(folder: Path) -> bool:
         name not in ("lm_head.weight", "lm_head.bias") or kind not in ("BF16", "F16", "F32", "F64")
         for name, kind in head.items()
     )
+
+
+def _prompts(folder: Path) -> dict[str, str]:
+    """Return the prefixes that Sentence Transformers has for each kind of text."""
+    saved = (read_json(folder / "config_sentence_transformers.json") or {}).get("prompts")
+    prompts = saved if isinstance(saved, dict) else {}
+    return {name: prefix for name, prefix in prompts.items() if isinstance(prefix, str)}
 
 
 def _role_of_folder(folder: Path, architectures: tuple[str, ...]) -> Role | None:

@@ -167,7 +167,11 @@ def _devices(
             yield "no NVIDIA GPU is visible, and this vLLM needs one; pip install 'qwen3-vllm[serve-cpu]'"
         if (options.quantization or "").startswith(_NEEDS_GPU):
             yield f"--quantization {options.quantization} needs a GPU; leave it out"
-    elif machine.gpus is not None and parallel * options.data_parallel_size > len(machine.gpus):
+    elif (
+        machine.gpus is not None
+        and parallel * options.data_parallel_size > len(machine.gpus)
+        and not ExtraArgs(options.extra_args).is_spread
+    ):
         yield (
             f"{parallel} (tensor) x {options.data_parallel_size} (data) parallel needs "
             f"{parallel * options.data_parallel_size} GPUs, and {len(machine.gpus)} are visible; use fewer"

@@ -17,6 +17,12 @@ _SHORT = {
     "--api-server-count": ("-asc",),
     "--quantization": ("-q",),
 }
+# Said by whoever spreads one server over several hosts, or balances between its copies himself.
+_SPREAD = (
+    *("--distributed-executor-backend", "--nnodes", "--data-parallel-address", "--data-parallel-backend"),
+    *("--data-parallel-rank", "--data-parallel-start-rank", "--data-parallel-external-lb"),
+    *("--data-parallel-hybrid-lb", "--data-parallel-multi-port-external-lb"),
+)
 _OVERRIDES, _SHORTEST_OVERRIDES = "--hf-overrides", "--hf-o"
 _UNITS = {unit: 1000**power for power, unit in enumerate("kmgt", start=1)} | {
     unit: 1024**power for power, unit in enumerate("KMGT", start=1)
@@ -70,6 +76,11 @@ class ExtraArgs:
             return None
         _, equals, inline = self.rest[place].partition("=")
         return inline if equals else next(iter(self.rest[place + 1 : place + 2]), None)
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether this machine's GPUs and cores are not all that counts."""
+        return any(map(self.has, _SPREAD))
 
     def _find(self, flag: str) -> int | None:
         """Return where the flag stands in `rest`; the last one wins."""

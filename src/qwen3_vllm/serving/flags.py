@@ -12,6 +12,7 @@ from typing import Any
 
 from packaging.version import Version
 
+from ..prompts import DEFAULT_INSTRUCTION, embedding_query
 from .extra import ExtraArgs, heeding_extra
 from .machine import PLUGINS, Machine, VllmBuild
 from .memory import HALF_GPU, default_memory_share
@@ -22,6 +23,7 @@ RUNNER_FLAG = Version("0.10.1")  # `--runner pooling`; `--task` before, and gone
 # Before it an engine may fall back to V0, which refuses API servers and steps shorter than the longest input.
 V1_ONLY = Version("0.11.0")
 SCORE_TEMPLATE = Version("0.14.0")  # `--chat-template` reaches /score; silently ignored before
+INPUT_TYPES = Version("0.18.0")  # /v2/embed, and `task_instructions` of the configuration for its input_type
 QUANTIZATION_PLUGINS = Version("0.28.0")  # bitsandbytes and GGUF live in plugins from here
 CPU_SINGLE_PROCESS = Version("0.23.0")  # the CPU worker may live in the API server: half the boot time
 
@@ -33,7 +35,12 @@ RERANKER_OVERRIDES: dict[str, Any] = {
     "classifier_from_token": ["no", "yes"],
     "is_original_qwen3_reranker": True,
 }
-CORES_FOR_TWO_API_SERVERS = 8
+# What Cohere's clients call a query and a document, in the format of this package's clients.
+TASK_INSTRUCTIONS = {
+    "search_query": embedding_query("", DEFAULT_INSTRUCTION),
+    "search_document": "",
+}
+CORES_FOR_AN_API_SERVER = 4
 # Twice the tokens that vLLM computes at once on an H100, and for which models that is a gain: with 0.6B
 # parameters (1.2 GB, or 2.4 in float32) the engine's process is the limit there, not the GPU.
 STEP_TOKENS = 16384
@@ -103,8 +110,12 @@ class _Builder:
             self._add("--runner", "pooling")
         overrides: dict[str, Any] = {}
         if options.role == "embedding" and not checkpoint.is_matryoshka:
-            overrides = {"is_matryoshka": True}
+            overrides["is_matryoshka"] = True
             self.notes.append("is_matryoshka: without it the server refuses `dimensions`")
+        if options.role == "embedding" and self.vllm.version >= INPUT_TYPES:
+            # They replace what the server would read from the checkpoint, so that is kept.
+            overrides["task_instructions"] = {**checkpoint.prompts, **TASK_INSTRUCTIONS}
+            self.notes.append("task_instructions: without them /v2/embed refuses Cohere's input_type")
         if options.role == "reranker" and not checkpoint.is_converted_reranker:
             overrides = RERANKER_OVERRIDES
             self.notes.append("hf-overrides: an original Qwen3-Reranker, scored by its logits of no and yes")
@@ -223,16 +234,28 @@ class _Builder:
             self.argv.append("--enable-prefix-caching" if wanted else "--no-enable-prefix-caching")
 
     def _api_servers(self) -> int:
-        """Two where they pay: tokenising, not the GPU, is the limit for short texts (1.5 x measured)."""
-        if self.cpu or self.vllm.version < V1_ONLY:
+        """Two for each copy of the model: tokenising, not the GPU, is the limit for short texts.
+
+        Measured on one GPU (1.5 x the documents of one process) and on two (docs/deployment.md). Each needs
+        some cores; where there are fewer, as many as fit, and one for each copy as vLLM itself has it.
+        """
+        if self.cpu or self.vllm.version < V1_ONLY or self.extra.is_spread:
             return 1
-        count = max(2, self.options.data_parallel_size)
-        cores = self.machine.cores
-        if cores is not None and cores < CORES_FOR_TWO_API_SERVERS // 2 * count:
-            self.notes.append(f"api-server-count: left alone, {cores} cores are too few for {count}")
-            return 1
-        known = f"{cores} cores" if cores is not None else "assuming 8 cores or more"
-        self.notes.append(f"api-server-count: {count} ({known}); one tokenises too slowly for the GPU")
+        copies = self.options.data_parallel_size
+        wanted, cores = 2 * copies, self.machine.cores
+        if cores is None:
+            why = f"assuming {CORES_FOR_AN_API_SERVER * wanted} cores or more"
+            self.notes.append(f"api-server-count: {wanted} ({why}); one tokenises too slowly for the GPU")
+            return wanted
+        count = min(wanted, max(copies, cores // CORES_FOR_AN_API_SERVER))
+        if count == wanted:
+            why = f"{cores} cores"
+            self.notes.append(f"api-server-count: {wanted} ({why}); one tokenises too slowly for the GPU")
+        else:
+            self.notes.append(
+                f"api-server-count: {count}; {wanted}, two for each GPU's copy of the model, need "
+                f"{CORES_FOR_AN_API_SERVER * wanted} cores, and there are {cores}"
+            )
         return count
 
     def _environment(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -71,6 +72,7 @@ class Checkpoint:
     quantization: str | None = None
     has_quantized_head: bool = False
     is_matryoshka: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
     weights_bytes: int = 0
 
     @property

@@ -24,7 +24,7 @@ def replicate(
     Behind a router they take free ports, as nobody else speaks to them; else consecutive ones.
     """
     share = options.gpu_memory_utilization or round(WHOLE_GPU / count, 2)
-    enough = cores is None or cores >= CORES_A_REPLICA * count
+    enough = cores is None or cores >= CORES_A_REPLICA * count * options.data_parallel_size
     first = options.served_port or free_port()
     return [
         replace(
