@@ -16,7 +16,7 @@ PACKAGE = Path(qwen3_vllm.__file__).parent
 # WITHIN names.
 LAYERS = (
     {"errors", "prompts"},
-    {"options", "concurrency", "buffers"},
+    {"options", "concurrency", "buffers", "pool"},
     {"settings"},
     {"wire"},
     {"transport"},

@@ -21,16 +21,15 @@ from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
-from weakref import WeakSet
 
 import aiohttp
 import orjson
-from aiohttp.connector import Connection
 from yarl import URL
 
 from qwen3_vllm import errors
 from qwen3_vllm.buffers import Buffer, Buffers
 from qwen3_vllm.concurrency import ConcurrencyLimit
+from qwen3_vllm.pool import Connector
 from qwen3_vllm.settings import ServerSettings
 from qwen3_vllm.wire import Answer, Call, raise_for_error
 
@@ -269,6 +268,8 @@ def retry_delay(error: errors.Qwen3VLLMError, attempt: int) -> float | None:
             return 0.0 if attempt == 0 else None
         case errors.ServerUnreachableError(cause="lost") if attempt == 0:
             return 0.0  # most often an idle connection that the server was closing
+        case errors.ServerError(status=408):
+            return 0.0 if attempt == 0 else None  # likewise: the server waited for a request on it
         case errors.ServerError(retry_after=float(seconds)) if error.status in (429, 500, 502, 503, 504):
             return min(seconds, _LONGEST_WAIT)
         case errors.ServerError() if error.status != 429 and error.status < 500:
@@ -315,27 +316,6 @@ class OfLoop(Generic[T]):
         return self._made[1]
 
 
-class _CountingConnector(aiohttp.TCPConnector):
-    """Counts the connections it makes, by the server's address; aiohttp's traces cost 40 µs a request."""
-
-    def __init__(self, made: Counter[URL], *, limit: int, keepalive_timeout: float) -> None:
-        super().__init__(limit=limit, keepalive_timeout=keepalive_timeout)
-        self._made = made
-        self._known: WeakSet[Any] = WeakSet()
-
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[Any],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109
-    ) -> Connection:
-        connection = await super().connect(req, traces, timeout)
-        if connection.protocol not in self._known:
-            self._known.add(connection.protocol)
-            self._made[req.url.origin()] += 1
-        return connection
-
-
 class _BackgroundLoop:
     """This process's event loop for HTTP, in a daemon thread, made when first used."""
 
@@ -360,9 +340,7 @@ class _BackgroundLoop:
         """The shared pool of connections; to be called on the loop."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=_CountingConnector(
-                    self.connections_made, limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS
-                ),
+                connector=Connector(self.connections_made, limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=_READ_BUFFER_BYTES,
             )
