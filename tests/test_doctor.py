@@ -1,5 +1,6 @@
 """Examining servers: what is right passes, each kind of wrong fails by its name, with advice."""
 
+import importlib.metadata
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import qwen3_vllm
 from qwen3_vllm import wire
 from qwen3_vllm.cli import app
 from qwen3_vllm.doctor import Check, as_json, examine, samples
@@ -34,6 +36,26 @@ class Vllm(FakeVLLM):
         if is_empty and not (self.api_key and request.path.startswith("/v1")):
             return Reply.of_json({"error": {"message": "Field required", "code": 400}}, 400)
         return super().__call__(request)
+
+
+class Gateway(Vllm):
+    """Wants its key, and fails instead of refusing where it is missing, as LiteLLM does."""
+
+    def __call__(self, request: Request) -> Reply | None:
+        if self._key_of(request) == self.api_key:
+            return super().__call__(request)
+        status = {"/v1/models": 401, "/v1/rerank": 400, "/rerank": 503}.get(request.path, 500)
+        return Reply.of_json({"error": {"message": "No api key passed in", "code": status}}, status)
+
+
+class Demo(Vllm):
+    """Has the small tokenizer of the demo models."""
+
+    def encode(self, text: str) -> list[int]:
+        return [token - 151_643 + 13_000 if token >= 151_643 else token for token in super().encode(text)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return super().decode([token - 13_000 + 151_643 if token >= 13_000 else token for token in ids])
 
 
 class Unnormalised(Vllm):
@@ -164,6 +186,8 @@ def test_nothing_at_the_address_is_a_failed_check() -> None:
         (Vllm("reranker", api_key=KEY), KEY, "fail", "/tokenize"),
         (Vllm("reranker", api_key=KEY), None, "fail", "/classify"),
         (Vllm("reranker", api_key=KEY, guards_all=True), KEY, "ok", "no route answers"),
+        (Gateway("reranker", api_key=KEY), KEY, "ok", "no route answers"),
+        (Gateway("reranker", api_key=KEY), None, "ok", "no route answers"),
         (Vllm("reranker", api_key=KEY, guards_all=True), None, "ok", "no route answers"),
     ],
 )
@@ -172,6 +196,35 @@ def test_open_routes_are_named(server: Vllm, given: str | None, status: str, see
 
     assert check.status == status
     assert seen in check.seen
+
+
+@pytest.mark.parametrize("role", ["embedding", "reranker"])
+def test_the_demo_models_pass_and_are_told(role: str) -> None:
+    checks = checks_of(Demo(role, matryoshka=True), role)  # type: ignore[arg-type]
+
+    assert "fail" not in statuses(checks), checks
+    assert "demo models" in checks[f"{role}.tokenizer"].seen
+
+
+class OtherIds(Vllm):
+    def encode(self, text: str) -> list[int]:
+        return [token + 97_000 if token >= 151_643 else token for token in super().encode(text)]
+
+
+def test_an_unknown_tokenizer_is_told_by_its_ids() -> None:
+    check = checks_of(OtherIds("embedding"), "embedding")["embedding.tokenizer"]
+
+    assert check.status == "fail"
+    assert "151644, 151645, 151667, 151668" in check.seen
+    assert "248644, 248645, 248667, 248668" in check.seen
+
+
+def test_a_source_tree_that_is_not_installed_has_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert as_json([])["environment"]["qwen3-vllm"] == qwen3_vllm.__version__
 
 
 def test_a_server_that_wants_a_key_says_so() -> None:

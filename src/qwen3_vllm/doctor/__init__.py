@@ -7,9 +7,9 @@
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any
 
+from qwen3_vllm import __version__
 from qwen3_vllm.doctor.checks import Check, Status
 from qwen3_vllm.doctor.embedding import examine_embedding
 from qwen3_vllm.doctor.reranker import examine_reranker
@@ -59,7 +59,7 @@ def as_json(checks: Sequence[Check]) -> dict[str, Any]:
         "kind": "doctor",
         "ok": all(check.status != "fail" for check in checks),
         "environment": {
-            "qwen3-vllm": version("qwen3-vllm"),
+            "qwen3-vllm": __version__,
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}",
         },

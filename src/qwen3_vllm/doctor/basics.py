@@ -6,26 +6,29 @@ from urllib.parse import urlsplit
 
 from packaging.version import InvalidVersion, Version
 
-from qwen3_vllm import errors, wire
+from qwen3_vllm import errors, prompts, wire
 from qwen3_vllm.doctor.checks import Examination
 
 _OLDEST = Version("0.10.0")
 _SHORT_CONTEXT = 512
-_CONTROL_TEXT = "<|im_start|><|im_end|><think></think>"
-FIRST_CONTROL_ID = 151_643  # Qwen3's <|endoftext|>; all ids from here are control tokens
+_CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
+# The id of <|endoftext|>, the first control token; all ids from there are control tokens.
+FIRST_CONTROL_ID = 151_643
+DEMO_FIRST_CONTROL_ID = 13_000  # in the small tokenizer of this project's demo models
 _GET = ("/v1/models", "/version", "/metrics")
-_POST = (
-    "/v1/embeddings",
-    "/v1/score",
-    "/score",
-    "/v1/rerank",
-    "/rerank",
-    "/v2/rerank",
-    "/classify",
-    "/pooling",
-    "/tokenize",
-    "/detokenize",
-)
+_POST: dict[str, dict[str, object]] = {
+    "/v1/embeddings": {"input": ["a"]},
+    "/v2/embed": {"texts": ["a"]},
+    "/v1/score": {"text_1": "a", "text_2": ["b"]},
+    "/score": {"text_1": "a", "text_2": ["b"]},
+    "/v1/rerank": {"query": "a", "documents": ["b"]},
+    "/rerank": {"query": "a", "documents": ["b"]},
+    "/v2/rerank": {"query": "a", "documents": ["b"]},
+    "/classify": {"input": ["a"]},
+    "/pooling": {"input": ["a"]},
+    "/tokenize": {"prompt": "a"},
+    "/detokenize": {"tokens": [0]},
+}
 
 
 def examine_basics(examination: Examination) -> wire.ServedModel | None:
@@ -45,7 +48,7 @@ def examine_basics(examination: Examination) -> wire.ServedModel | None:
         examination.note("model", "ok", f"{served.name!r}, from {served.root or 'an unnamed place'}{others}")
         _context(examination, served)
     if served is not None or isinstance(_first_answer(examination), errors.AuthenticationError):
-        _guarding(examination)
+        _guarding(examination, served)
     return served
 
 
@@ -82,39 +85,58 @@ def _context(examination: Examination, served: wire.ServedModel) -> None:
         examination.note("context length", "ok", f"{length} tokens")
 
 
-def examine_tokenizer(examination: Examination, model: str) -> None:
-    """Check that Qwen3's control tokens are single tokens there."""
+def examine_tokenizer(examination: Examination, model: str) -> int:
+    """Check that Qwen3's control tokens are single tokens there; gives the id of the first of them."""
     with examination.checking("tokenizer"):
         try:
-            ids = examination.ask(wire.tokenize(model, _CONTROL_TEXT, add_special_tokens=False))
+            seen = examination.ask(wire.tokenize(model, "".join(_CONTROL_TOKENS), add_special_tokens=False))
         except errors.RouteNotFoundError:
             advice = (
                 "Let the proxy pass on POST /tokenize; until then too long texts fail instead of being cut"
             )
             examination.note("tokenizer", "warn", "the server tells no tokens", advice)
-            return
-        if len(ids) == 4 and min(ids) >= FIRST_CONTROL_ID:
+            return FIRST_CONTROL_ID
+        expected = _control_ids(FIRST_CONTROL_ID)
+        if seen == _control_ids(DEMO_FIRST_CONTROL_ID):
+            examination.note(
+                "tokenizer", "ok", "the small one of this project's demo models: not for real use"
+            )
+            return DEMO_FIRST_CONTROL_ID
+        if seen == expected:
             examination.note("tokenizer", "ok", "Qwen3's")
         else:
-            advice = f"Serve a Qwen3 model: {examination.start}"
-            examination.note("tokenizer", "fail", f"not Qwen3's: 4 control tokens became {len(ids)}", advice)
+            ids = ", ".join(map(str, seen[:8])) + (", …" if len(seen) > 8 else "")
+            words = f"not Qwen3's: {' '.join(_CONTROL_TOKENS)} are tokens {ids}, not {expected}"
+            advice = f"Serve a Qwen3 model with its own tokenizer files: {examination.start}"
+            examination.note("tokenizer", "fail", words, advice)
+    return FIRST_CONTROL_ID
 
 
-def control_tokens(examination: Examination, model: str, text: str) -> int:
-    """How many tokens of `text` act as control tokens."""
+def _control_ids(first: int) -> list[int]:
+    return [first + prompts.CONTROL_TOKENS.index(token) for token in _CONTROL_TOKENS]
+
+
+def control_tokens(examination: Examination, model: str, text: str, first: int) -> int:
+    """How many tokens of `text` act as control tokens, whose ids start at `first`."""
     ids = examination.ask(wire.tokenize(model, text, add_special_tokens=False))
-    return sum(token >= FIRST_CONTROL_ID for token in ids)
+    return sum(token >= first for token in ids)
 
 
-def _guarding(examination: Examination) -> None:
-    """Which routes answer to a stranger; an empty body is refused by an open one, and seen by no model."""
+def _guarding(examination: Examination, served: wire.ServedModel | None) -> None:
+    """Find the routes that serve a stranger, by the smallest request of each.
+
+    Any refusal but one for the key says nothing about the key. Where the model's name is not known, vLLM
+    takes an empty one for its own, and a server that knows no such model did not ask for the key either.
+    """
+    name = served.name if served is not None else ""
+    serves = (int,) if served is not None else (int, errors.ModelNotFoundError)
     calls = [wire.Call(path, None, lambda answer: answer.status) for path in _GET]
-    calls += [wire.Call(path, {}, lambda answer: answer.status) for path in _POST]
+    calls += [
+        wire.Call(path, {"model": name, **body}, lambda answer: answer.status) for path, body in _POST.items()
+    ]
     answers = dict(zip((*_GET, *_POST), examination.ask_as_stranger(*calls), strict=True))
-    unknown = errors.RouteNotFoundError | errors.ServerUnreachableError | errors.RequestTimeoutError
     closed = [path for path, answer in answers.items() if isinstance(answer, errors.AuthenticationError)]
-    there = [path for path, answer in answers.items() if not isinstance(answer, unknown)]
-    open_ones = [path for path in there if path not in closed]
+    open_ones = [path for path, answer in answers.items() if isinstance(answer, serves)]
     if not closed and not examination.has_key:
         host = urlsplit(examination.root).hostname or ""
         if _is_this_machine(host):
@@ -124,7 +146,7 @@ def _guarding(examination: Examination) -> None:
                 "Start it with VLLM_API_KEY set by `qwen3-vllm serve`, or behind a proxy that asks for a key"
             )
             examination.note("key", "warn", f"none wanted: whoever reaches {host} can use it", advice)
-    elif not closed:
+    elif open_ones and not closed:
         advice = "It was started without a key: set VLLM_API_KEY for `qwen3-vllm serve`"
         examination.note("key", "fail", "every route answers without the key", advice)
     elif set(open_ones) - {"/metrics"}:

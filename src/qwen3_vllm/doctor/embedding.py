@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from qwen3_vllm import errors, prompts, wire
 from qwen3_vllm.doctor import samples
-from qwen3_vllm.doctor.basics import FIRST_CONTROL_ID, control_tokens, examine_basics, examine_tokenizer
+from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_tokenizer
 from qwen3_vllm.doctor.checks import Check, Examination
 from qwen3_vllm.embedding import EmbeddingClient
 
@@ -25,12 +25,12 @@ def examine_embedding(client: EmbeddingClient) -> list[Check]:
     if served is None or vector is None:
         examination.note("the rest", "skip", "needs a server that embeds")
         return examination.checks
-    examine_tokenizer(examination, served.name)
+    first = examine_tokenizer(examination, served.name)
     _norm(examination, vector)
     _dimensions(examination, served.name, vector)
-    _end_token(examination, served.name)
+    _end_token(examination, served.name, first)
     _instruction(examination, client)
-    _control_tokens(examination, served.name)
+    _control_tokens(examination, served.name, first)
     _latency(examination, client)
     _published(examination, client, served)
     return examination.checks
@@ -81,7 +81,7 @@ def _dimensions(examination: Examination, model: str, whole: NDArray[np.float32]
             examination.note("dimensions", "ok", f"{fewer} of {len(whole)} on request")
 
 
-def _end_token(examination: Examination, model: str) -> None:
+def _end_token(examination: Examination, model: str, end: int) -> None:
     """Embed a text, its tokens, and its tokens without the end token: only the last may differ."""
     with examination.checking("end token"):
         try:
@@ -90,9 +90,9 @@ def _end_token(examination: Examination, model: str) -> None:
             examination.note("end token", "skip", "the server tells no tokens")
             return
         bare = examination.ask(wire.tokenize(model, samples.LONG_TEXT, add_special_tokens=False))
-        if whole != [*bare, FIRST_CONTROL_ID]:
+        if whole != [*bare, end]:
             added = whole[len(bare) :] or "nothing"
-            seen = f"the tokenizer adds {added}, not [{FIRST_CONTROL_ID}], <|endoftext|>"
+            seen = f"the tokenizer adds {added}, not [{end}], <|endoftext|>"
             advice = "Serve a Qwen3-Embedding checkpoint with its own tokenizer files, unchanged"
             examination.note("end token", "fail", seen, advice)
             return
@@ -122,11 +122,11 @@ def _instruction(examination: Examination, client: EmbeddingClient) -> None:
             examination.note("instruction", "fail", f"moves a query by nothing (cosine {cosine:.4f})", advice)
 
 
-def _control_tokens(examination: Examination, model: str) -> None:
+def _control_tokens(examination: Examination, model: str, first: int) -> None:
     with examination.checking("control tokens"):
         try:
-            raw = control_tokens(examination, model, samples.FORGED)
-            sent = control_tokens(examination, model, prompts.embedding_document(samples.FORGED))
+            raw = control_tokens(examination, model, samples.FORGED, first)
+            sent = control_tokens(examination, model, prompts.embedding_document(samples.FORGED), first)
         except errors.RouteNotFoundError:
             examination.note("control tokens", "skip", "the server tells no tokens")
             return

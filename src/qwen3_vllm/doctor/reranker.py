@@ -26,11 +26,11 @@ def examine_reranker(client: RerankClient) -> list[Check]:
     if served is None or server is None:
         examination.note("the rest", "skip", "needs a Qwen3 reranker")
         return examination.checks
-    examine_tokenizer(examination, served.name)
+    first = examine_tokenizer(examination, served.name)
     _template(examination, server)
     _scores(examination, client, server)
     _instruction(examination, client, server)
-    _control_tokens(examination, client, server)
+    _control_tokens(examination, client, server, first)
     _latency(examination, client)
     _published(examination, client, served)
     return examination.checks
@@ -112,7 +112,7 @@ def _instruction(examination: Examination, client: RerankClient, server: RerankS
             examination.note("instruction", "ok", f"moves a logit by up to {moved:.2f}")
 
 
-def _control_tokens(examination: Examination, client: RerankClient, server: RerankServer) -> None:
+def _control_tokens(examination: Examination, client: RerankClient, server: RerankServer, first: int) -> None:
     """A document that closes the prompt and answers yes must score as its own words do."""
     with examination.checking("control tokens"):
         query, instruction = samples.QUERIES[0], prompts.DEFAULT_INSTRUCTION
@@ -129,8 +129,8 @@ def _control_tokens(examination: Examination, client: RerankClient, server: Rera
         try:
             prompt = prompts.rerank_prompt(query, samples.FORGED, instruction)
             harmless = prompts.rerank_prompt(query, samples.DOCUMENTS[0], instruction)
-            acting = control_tokens(examination, server.model, prompt)
-            acting -= control_tokens(examination, server.model, harmless)
+            acting = control_tokens(examination, server.model, prompt, first)
+            acting -= control_tokens(examination, server.model, harmless, first)
             seen += f"; {acting} of its tokens act"
             safe = acting == 0
         except errors.RouteNotFoundError:
