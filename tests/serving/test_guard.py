@@ -1,6 +1,7 @@
 """The guard alone: who gets in, and by which path."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,18 @@ def ask(
     path: str,
     *authorization: str | bytes,
     kind: str = "http",
-    method: str = "POST",
+    method: str | None = "POST",
     root_path: str = "",
+    headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> tuple[bool, list[Message]]:
     """Return whether the application was reached, and what the guard sent itself."""
     inner, sent = Inner(), []
-    headers = [
+    sent_headers = [
         (b"authorization", given if isinstance(given, bytes) else given.encode()) for given in authorization
     ]
-    scope = {"type": kind, "path": path, "method": method, "root_path": root_path, "headers": headers}
+    scope = {"type": kind, "path": path, "root_path": root_path, "headers": [*headers, *sent_headers]}
+    if method is not None:
+        scope["method"] = method
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -49,9 +53,18 @@ def one_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_API_KEY", "right")
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("path", ["/health", "/ping"])
-def test_liveness_is_open(path: str) -> None:
-    assert ask(path)[0]
+def test_liveness_is_open(path: str, method: str) -> None:
+    assert ask(path, method=method)[0]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "OPTIONS", "DELETE", "PATCH", "get", "TRACE", "CONNECT"])
+@pytest.mark.parametrize("path", ["/health", "/ping", "/metrics"])
+def test_liveness_is_open_to_reading_only(monkeypatch: pytest.MonkeyPatch, path: str, method: str) -> None:
+    monkeypatch.setenv("QWEN3_VLLM_OPEN_METRICS", "1")
+    assert not ask(path, method=method)[0]
+    assert ask(path, "Bearer right", method=method)[0]
 
 
 @pytest.mark.parametrize(
@@ -73,17 +86,23 @@ def test_liveness_is_open(path: str) -> None:
         "/healthz",
         "/ping/score",
         " /health",
+        "/%68ealth",
+        "/health\x00",
+        "/health/../../score",
+        "/v2/embed",
+        "/ping?x",
     ],
 )
-def test_every_other_path_is_closed(path: str) -> None:
-    reached, sent = ask(path)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_every_other_path_is_closed(path: str, method: str) -> None:
+    reached, sent = ask(path, method=method)
     assert not reached
     assert sent[0]["status"] == 401
     assert b'"error"' in sent[1]["body"]
     assert dict(sent[0]["headers"])[b"content-length"] == str(len(sent[1]["body"])).encode()
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "DELETE", "PATCH"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "DELETE", "PATCH", "TRACE", "health"])
 def test_every_method_is_closed(method: str) -> None:
     assert not ask("/score", method=method)[0]
 
@@ -103,6 +122,11 @@ def test_the_right_key_gets_in(given: str) -> None:
         "Basic right",
         "Bearer right2",
         "Bearer righ",
+        "Bearer RIGHT",
+        "Bearer right,Bearer right",
+        "Bearer\tright",
+        "Token right",
+        "",
         b"Bearer \xff",
     ],
 )
@@ -114,8 +138,18 @@ def test_two_authorization_headers_are_refused() -> None:
     assert not ask("/score", "Bearer wrong", "Bearer right")[0]
 
 
-def test_a_websocket_is_closed_before_it_opens() -> None:
-    reached, sent = ask("/v1/realtime", kind="websocket")
+@pytest.mark.parametrize("name", [b"x-api-key", b"api-key", b"proxy-authorization", b"cookie"])
+def test_no_other_header_counts(name: bytes) -> None:
+    assert not ask("/score", headers=[(name, b"right"), (name, b"Bearer right")])[0]
+
+
+def test_the_names_of_headers_may_be_of_any_case() -> None:
+    assert ask("/score", headers=[(b"Authorization", b"Bearer right")])[0]
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime", "/health"])
+def test_a_websocket_is_closed_before_it_opens(path: str) -> None:
+    reached, sent = ask(path, kind="websocket", method=None)
     assert not reached
     assert [message["type"] for message in sent] == ["websocket.close"]
     assert ask("/v1/realtime", "Bearer right", kind="websocket")[0]
@@ -133,17 +167,25 @@ def test_the_lifespan_passes() -> None:
         ("/api/score", False),
         ("/apihealth", False),
         ("/api/api/health", False),
+        ("/api", False),
+        ("/api//health", False),
     ],
 )
 def test_a_root_path_is_cut_as_the_router_cuts_it(path: str, reached: bool) -> None:
-    assert ask(path, root_path="/api")[0] is reached
+    assert ask(path, root_path="/api", method="GET")[0] is reached
+
+
+def test_a_root_path_that_is_an_open_route_opens_nothing() -> None:
+    assert not ask("/health", root_path="/health", method="GET")[0]
+    assert ask("/health/health", root_path="/health", method="GET")[0]
+    assert not ask("/health/score", root_path="/health", method="GET")[0]
 
 
 def test_metrics_open_by_option_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QWEN3_VLLM_OPEN_METRICS", "1")
-    assert ask("/metrics")[0]
-    assert not ask("/score")[0]
-    assert not ask("/metrics/x")[0]
+    assert ask("/metrics", method="GET")[0]
+    assert not ask("/score", method="GET")[0]
+    assert not ask("/metrics/x", method="GET")[0]
 
 
 def test_a_file_holds_several_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

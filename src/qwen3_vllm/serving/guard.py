@@ -3,8 +3,11 @@
 For `vllm serve … --middleware qwen3_vllm.serving.guard.ApiKeyGuard`.
 
 vLLM's own `--api-key` guards /v1 and leaves /score, /rerank, /classify, /tokenize and /metrics open. This
-guards every route but /health and /ping. Standard library only, so that the file can also be mounted alone
-into a container.
+guards every route and method but GET and HEAD of /health and /ping. Standard library only, so that the file
+can also be mounted alone into a container.
+
+The key travels in one header, `Authorization: Bearer <key>`, with `bearer` in any case. Nothing else counts:
+no X-API-Key, no Basic, no parameter, no cookie, no second Authorization header.
 
 Environment of the server:
     QWEN3_VLLM_API_KEY_FILE: a file with one key a line; blank lines and lines that start with # are skipped.
@@ -25,6 +28,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_ROUTES = frozenset({"/health", "/ping"})
+OPEN_METHODS = frozenset({"GET", "HEAD"})
 METRICS_ROUTES = frozenset({"/metrics", "/metrics/"})
 _UNAUTHORIZED = (
     b'{"error": {"message": "A valid API key is needed: send the header Authorization: Bearer <key>.", '
@@ -47,7 +51,7 @@ class ApiKeyGuard:
         self._open_routes = OPEN_ROUTES | METRICS_ROUTES if open_metrics else OPEN_ROUTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or _route(scope) in self._open_routes or self._is_authorized(scope):
+        if scope["type"] == "lifespan" or self._is_open(scope) or self._is_authorized(scope):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "API key needed"})
@@ -59,6 +63,9 @@ class ApiKeyGuard:
             ]
             await send({"type": "http.response.start", "status": 401, "headers": headers})
             await send({"type": "http.response.body", "body": _UNAUTHORIZED})
+
+    def _is_open(self, scope: Scope) -> bool:
+        return scope.get("method") in OPEN_METHODS and _route(scope) in self._open_routes
 
     def _is_authorized(self, scope: Scope) -> bool:
         given = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
@@ -100,6 +107,6 @@ def _route(scope: Scope) -> str:
     """Return the path that the router will see, cut just as Starlette does: any difference is a hole."""
     path: str = scope["path"]
     root_path: str = scope.get("root_path", "")
-    if root_path and path.startswith(root_path + "/"):
+    if root_path and f"{path}/".startswith(f"{root_path}/"):
         return path[len(root_path) :]
     return path
