@@ -72,6 +72,8 @@ def test_failed_rows_make_it_exit_1_and_say_where_they_are(tmp_path: Path, serve
         (["{good}", "--text-field", "body", "--format", "csv"], "no column 'body'"),
         (["{good}", "--workers", "4:2"], "want MIN or MIN:MAX"),
         (["-", "--format", "parquet"], "Parquet cannot be read from standard input"),
+        (["{good}", "--encoding", "rot13"], "--encoding 'rot13' is not a text encoding"),
+        (["{good}", "--text-field", "document.text"], "no column 'document.text', but has id, text"),
     ],
 )
 def test_what_is_refused_exits_2(tmp_path: Path, arguments: list[str], words: str) -> None:

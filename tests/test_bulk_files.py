@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from qwen3_vllm import EmbeddingClient, ServerUnreachableError, WrongServerError
-from qwen3_vllm.bulk import Progress, embed_files, pipeline
+from qwen3_vllm.bulk import Progress, embed_files, parts, pipeline
 from qwen3_vllm.bulk.folder import locked
-from qwen3_vllm.errors import ConfigurationError, InvalidAnswerError
+from qwen3_vllm.errors import ConfigurationError, InputError, InvalidAnswerError
 
 from .bulk_runs import DIMENSIONS, Canned, errors, ids, read_output, vectors, write_jsonl, write_lines
 from .fake_vllm import FakeVLLM
-from .faults import SocketServer, changed, honest, serve
+from .faults import Reply, Request, SocketServer, changed, honest, serve
 
 
 @pytest.fixture(autouse=True)
@@ -213,6 +214,7 @@ class TestAnotherRun:
             {"part_rows": 7},
             {"text_field": "id"},
             {"id_field": "id"},
+            {"encoding": "gb18030"},
         ],
         ids=lambda change: next(iter(change)),
     )
@@ -267,6 +269,57 @@ class TestAnotherRun:
         embed_files([path], tmp_path / "out", client=client, part_rows=30)
         expected = [canned.vector(f"document {n}") for n in range(100)]
         np.testing.assert_allclose(vectors(tmp_path / "out"), expected, rtol=1e-6)
+
+
+class TestChangedInput:
+    """A file that other lines come into while it is read, as many and as long as before."""
+
+    @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+    def test_ends_the_run_and_nothing_of_it_is_kept(
+        self, tmp_path: Path, server: SocketServer, client: EmbeddingClient, canned: Canned, kind: str
+    ) -> None:
+        path = tmp_path / f"a.{kind}"
+
+        def fill(word: str) -> None:
+            texts = [f"{word} {n:03}" for n in range(200)]
+            if kind == "parquet":
+                pq.write_table(pa.table({"text": texts}), path)
+            else:
+                write_lines(path, (json.dumps({"text": text}) for text in texts))
+
+        def answer(request: Request) -> Reply:
+            if b"document 000" in request.body:
+                fill("intruder")
+            return canned(request)
+
+        fill("document")
+        server.answer = answer
+        with pytest.raises(InputError, match="was changed while it was read") as ended:
+            embed_files([path], tmp_path / "out", client=client)
+        assert "run the same again" in ended.value.__notes__[0]
+        with pytest.raises(ConfigurationError, match="has changed"):
+            embed_files([path], tmp_path / "out", client=client)
+        fill("document")
+        server.answer = canned
+        if kind == "jsonl":  # Parquet says when it was written
+            assert embed_files([path], tmp_path / "out", client=client).kept < 200
+            expected = [canned.vector(f"document {n:03}") for n in range(200)]
+            np.testing.assert_allclose(vectors(tmp_path / "out"), expected, rtol=1e-6)
+
+    def test_that_is_being_written_is_refused_at_the_start(
+        self, tmp_path: Path, client: EmbeddingClient, canned: Canned, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = write_jsonl(tmp_path / "a.jsonl", 5)
+        real = parts.records
+
+        def growing(*arguments: Any) -> Any:
+            write_jsonl(path, 6)
+            return real(*arguments)
+
+        monkeypatch.setattr(parts, "records", growing)
+        with pytest.raises(ConfigurationError, match="is being written to"):
+            embed_files([path], tmp_path / "out", client=client)
+        assert canned.texts == []
 
 
 class TestRefused:

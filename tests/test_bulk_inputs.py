@@ -11,7 +11,7 @@ import pytest
 from qwen3_vllm.bulk.parts import Fields, scan
 from qwen3_vllm.bulk.rows import Reader, Row
 from qwen3_vllm.bulk.sources import find_sources
-from qwen3_vllm.errors import ConfigurationError
+from qwen3_vllm.errors import ConfigurationError, InputError
 
 ANY_ID = Fields()
 
@@ -45,7 +45,7 @@ class TestJsonl:
         ("line", "problem"),
         [
             (b"{", "is not JSON"),
-            (b'{"text": "\xff"}', "is not JSON: str is not valid UTF-8"),
+            (b'{"text": "\xff"}', "is not UTF-8"),
             (b'{"text": "\\ud800"}', "is not JSON: no low surrogate"),
             (b"[1]", "is not a JSON object but list"),
             (b'{"body": "b"}', "has no field 'text'"),
@@ -113,7 +113,7 @@ class TestText:
 
     def test_bytes_that_are_not_utf8_are_reported(self, tmp_path: Path) -> None:
         path = tmp_path / "a.txt"
-        path.write_bytes(b"\xff\xfe\nok\n")
+        path.write_bytes(b"\xff\nok\n")
         assert problems(read(path)) == [(1, "is not UTF-8, or has lone surrogates")]
 
 
@@ -130,11 +130,6 @@ class TestParquet:
         path = tmp_path / "a.parquet"
         pq.write_table(pa.table({"text": ["a", "b"]}), path)
         assert [row.id for row in read(path)] == [f"{path}:1", f"{path}:2"]
-
-    def test_a_column_of_another_type_reaches_the_client_as_it_is(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.parquet"
-        pq.write_table(pa.table({"text": [1, None]}), path)
-        assert [row.text for row in read(path)] == [1, None]
 
     def test_a_file_that_is_something_else_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "a.parquet"
@@ -176,7 +171,7 @@ class TestParts:
         (source,) = find_sources([path])
         (part,) = scan(0, source, 10, Fields()).parts
         path.write_text("one\n")
-        with pytest.raises(ConfigurationError, match="changed while it was read"):
+        with pytest.raises(InputError, match="changed while it was read"):
             list(Reader(source, Fields()).rows(part))
 
     def test_a_gzip_file_cut_short_is_refused(self, tmp_path: Path) -> None:

@@ -260,6 +260,13 @@ def test_search_finds_texts_in_several_files_without_ids(tmp_path: Path) -> None
     assert [r["text"] for r in found] == by_cosine()
 
 
+def test_search_finds_texts_in_the_encoding_that_they_were_embedded_in(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n".join(TEXTS), encoding="gb18030")
+    embed_files([tmp_path / "a.txt"], tmp_path / "index", encoding="gb18030")
+    found = results("search", QUERY, tmp_path / "index", "--no-rerank", "--top-n", 6)
+    assert [r["text"] for r in found] == by_cosine()
+
+
 @pytest.fixture
 def other_model(monkeypatch: pytest.MonkeyPatch, index: Path) -> Iterator[None]:
     with serve(FakeVLLM("embedding", seed="other")) as server:

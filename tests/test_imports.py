@@ -15,7 +15,7 @@ PACKAGE = Path(qwen3_vllm.__file__).parent
 # A module imports from layers above its own only. Beside each other they do not import, but for what
 # WITHIN names.
 LAYERS = (
-    {"errors", "prompts"},
+    {"errors", "fields", "prompts"},
     {"options", "concurrency", "buffers", "pool"},
     {"settings"},
     {"wire"},

@@ -116,6 +116,7 @@ def _chunks(job: Job, parts: Sequence[Part]) -> Iterator[_Chunk]:
             readers = {part.source: Reader(job.sources[part.source], job.fields)}
         first = part.first
         for rows in chunked(readers[part.source].rows(part), _characters):
+            readers[part.source].check_unchanged()
             last = first + len(rows) - 1
             yield _Chunk(Span(part, first, last), rows)
             first = last + 1

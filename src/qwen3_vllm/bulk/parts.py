@@ -4,20 +4,34 @@ A row is a line of JSONL or text (blank ones count, but hold no document), a rec
 a paragraph, or a row of Parquet. Rows count from 1.
 """
 
+import codecs
+import csv
 import hashlib
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from qwen3_vllm.bulk.records import Lines, has_header, open_source, read_header, records
-from qwen3_vllm.bulk.sources import Source
+from qwen3_vllm.bulk.parquet import find_column, is_id, is_text, open_parquet
+from qwen3_vllm.bulk.records import Lines, has_header, open_raw, open_source, read_header, records
+from qwen3_vllm.bulk.sources import Source, state_of
 from qwen3_vllm.errors import ConfigurationError
+from qwen3_vllm.fields import reach
 
 # What reading a broken file, or one that is something else, raises.
-UNREADABLE = (OSError, EOFError, zlib.error, pa.ArrowInvalid)
+UNREADABLE = (OSError, EOFError, zlib.error, UnicodeError, csv.Error, pa.ArrowException)
+
+_FEW_WRONG = 10  # lines, which may be wrong on their own whatever the others are
+_HEAD_BYTES = 1 << 16
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 class Part(NamedTuple):
@@ -52,9 +66,10 @@ class Fields:
     text: str = "text"
     id: str | None = None
 
-    def id_among(self, columns: list[str]) -> str | None:
-        name = self.id or "id"
-        return name if name in columns else None
+    @property
+    def wanted(self) -> list[tuple[str, str]]:
+        """The columns that must be there, by the options that name them."""
+        return [("text", self.text), *([("id", self.id)] if self.id is not None else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,32 +79,46 @@ class Scan:
     rows: int
     sha256: str
     parts: list[Part]
+    state: tuple[int, ...]
 
 
 def scan(index: int, source: Source, part_rows: int, fields: Fields) -> Scan:
     """Count a source, take its fingerprint, and cut it into parts of `part_rows` rows.
 
     Raises:
-        ConfigurationError: It cannot be read, or lacks a column.
+        ConfigurationError: It cannot be read, lacks a column, or is in another encoding.
     """
     try:
+        state = state_of(source.path)
         if source.format == "parquet":
             rows, sha256 = _scan_parquet(source, fields)
             offsets = [0] * len(range(0, rows, part_rows))
         else:
             rows, sha256, offsets = _scan_lines(source, part_rows, fields)
+        is_same = state == state_of(source.path)
     except UNREADABLE as error:
         raise ConfigurationError(f"{source.name} cannot be read: {error}") from error
+    if not is_same:
+        raise ConfigurationError(f"{source.name} is being written to: run this again when that has ended")
     parts = [
         Part(index, 1 + number * part_rows, min(rows, (number + 1) * part_rows), offset)
         for number, offset in enumerate(offsets)
     ]
-    return Scan(rows, sha256, parts)
+    return Scan(rows, sha256, parts, state)
 
 
 def _scan_parquet(source: Source, fields: Fields) -> tuple[int, str]:
-    with pq.ParquetFile(source.path) as file:
-        _check_columns(source, file.schema_arrow.names, fields)
+    with open_parquet(source) as file:
+        schema = file.schema_arrow
+        for option, name in [("text", fields.text), ("id", fields.id or "id")]:
+            column = find_column(source, schema, name)
+            if column is None and (option, name) in fields.wanted:
+                raise _no_column(source, schema.names, option, name)
+            if column is not None and not (is_text if option == "text" else is_id)(column.type):
+                raise ConfigurationError(
+                    f"{source.name}: column {name!r} holds {column.type}, which is no {option}: "
+                    f"say --{option}-field NAME"
+                )
         rows: int = file.metadata.num_rows
     with source.path.open("rb") as raw:
         return rows, hashlib.file_digest(raw, "sha256").hexdigest()
@@ -97,26 +126,133 @@ def _scan_parquet(source: Source, fields: Fields) -> tuple[int, str]:
 
 def _scan_lines(source: Source, part_rows: int, fields: Fields) -> tuple[int, str, list[int]]:
     digest = hashlib.sha256()
+    looked_for = _FieldsOfJson(source, fields) if source.format == "jsonl" else None
+    decoded = _Decoded(source)
     offsets: list[int] = []
     rows = 0
+
+    def look_at(line: bytes) -> None:
+        digest.update(line)
+        decoded.look_at(line)
+
+    _check_head(source)
     with open_source(source) as file:
-        lines = Lines(file, seen=digest.update)
+        lines = Lines(file, seen=look_at)
         found = records(source.format, lines)
         if has_header(source.format):
             _check_columns(source, read_header(found), fields)
         position = lines.offset
-        for _ in found:
+        for record in found:
             if rows % part_rows == 0:
                 offsets.append(position)
             rows += 1
             position = lines.offset
+            if looked_for is not None and looked_for.missing:
+                looked_for.look_at(record)
+    decoded.check()
+    if looked_for is not None:
+        looked_for.check()
     return rows, digest.hexdigest(), offsets
 
 
-def _check_columns(source: Source, columns: list[str], fields: Fields) -> None:
-    for role, name in (("text", fields.text), ("id", fields.id)):
-        if name is not None and name not in columns:
+class _Decoded:
+    """Counts lines that are not of the encoding that they should be of."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._lines = self._beyond_ascii = self._wrong = 0
+
+    def look_at(self, line: bytes) -> None:
+        self._lines += 1
+        if not line.isascii():
+            self._beyond_ascii += 1
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                self._wrong += 1
+
+    def check(self) -> None:
+        """Raise ConfigurationError if it is not about single rows."""
+        wrong = self._wrong
+        if wrong * 2 > self._lines or (wrong > _FEW_WRONG and wrong * 2 > self._beyond_ascii):
             raise ConfigurationError(
-                f"{source.name} has no column {name!r}, but has {', '.join(columns) or 'none at all'}: "
-                f"say --{role}-field NAME"
+                f"{self._source.name} is not {self._source.encoding or 'UTF-8'}: {wrong:,} of its "
+                f"{self._lines:,} lines cannot be read so. Say --encoding NAME, such as gb18030 or cp1252"
             )
+
+
+class _FieldsOfJson:
+    """Looks for fields in rows of JSON, until each was in one."""
+
+    def __init__(self, source: Source, fields: Fields) -> None:
+        self._source = source
+        self.missing = fields.wanted
+        self._keys: list[str] | None = None
+        self._is_blank = True
+
+    def look_at(self, line: object) -> None:
+        if not isinstance(line, bytes) or not line.strip():
+            return
+        self._is_blank = False
+        try:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return
+        if isinstance(record, dict):
+            if self._keys is None:
+                self._keys = list(record)
+            self.missing = [(option, name) for option, name in self.missing if not _has(record, name)]
+
+    def check(self) -> None:
+        """Raise ConfigurationError if there are rows, and one of the fields is in none of them."""
+        if not self.missing or self._is_blank:
+            return
+        if self._keys is None:
+            raise ConfigurationError(
+                f"no line of {self._source.name} is a JSON object: say --format, or mend the file"
+            )
+        raise _no_column(self._source, self._keys, *self.missing[0])
+
+
+def _has(record: dict[str, object], name: str) -> bool:
+    try:
+        reach(record, name)
+    except KeyError:
+        return False
+    return True
+
+
+def _check_head(source: Source) -> None:
+    """Raise ConfigurationError for what reading by lines would take for one line, or for nonsense."""
+    with open_raw(source) as file:
+        head = file.read(_HEAD_BYTES)
+    if source.encoding is None:
+        mark = next((name for mark, name in _MARKS if head.startswith(mark)), None)
+        if mark is not None or b"\0" in head[:4]:
+            raise ConfigurationError(
+                f"{source.name} is not UTF-8: it {'begins as' if mark else 'may be'} {mark or 'utf-16-le'}. "
+                f"Say --encoding {mark or 'utf-16-le'}"
+            )
+        if b"\r" in head.rstrip(b"\r") and b"\n" not in head and source.format != "paragraphs":
+            raise ConfigurationError(
+                f"{source.name} has lines that end in a carriage return alone: "
+                "replace these, for example with `tr '\\r' '\\n'`"
+            )
+
+
+def _check_columns(source: Source, columns: list[str], fields: Fields) -> None:
+    for option, name in fields.wanted:
+        if name not in columns:
+            raise _no_column(source, columns, option, name)
+    for name in (fields.text, fields.id or "id"):
+        if columns.count(name) > 1:
+            raise ConfigurationError(
+                f"{source.name} has {columns.count(name)} columns called {name!r}: rename all but one"
+            )
+
+
+def _no_column(source: Source, columns: Sequence[str], option: str, name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{source.name} has no column {name!r}, but has {', '.join(columns) or 'none at all'}: "
+        f"say --{option}-field NAME"
+    )

@@ -1,36 +1,110 @@
 """Files into records, one at a time, knowing at which byte the next one starts."""
 
+import codecs
 import csv
 import gzip
+import io
 import sys
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from qwen3_vllm.bulk.sources import Format, Source
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 # bytes: a line or a paragraph. A list: the fields of CSV; empty for a blank line.
 Record = bytes | list[str] | csv.Error
+_RECORD_BYTES = 1 << 25  # of CSV over several lines; a text of any model's context is far shorter
+_BLOCK = 1 << 16
+_MARKING = "qwen3_vllm.mark"
 
 
 class Lines:
     """Lines of a file; `offset` is where the next one starts."""
 
-    def __init__(self, file: BinaryIO, seen: Callable[[bytes], None] | None = None) -> None:
-        """`seen` is called with each line."""
-        self.offset = file.tell()
-        self._file = file
+    def __init__(self, file: BinaryIO, offset: int = 0, seen: Callable[[bytes], None] | None = None) -> None:
+        """`offset` is where the file is; `seen` is called with each line, once."""
+        self.offset = offset
+        self._file = iter(file)
         self._seen = seen
+        self._returned: list[bytes] = []
 
     def __iter__(self) -> Iterator[bytes]:
-        for line in self._file:
-            self.offset += len(line)
+        return self
+
+    def __next__(self) -> bytes:
+        if self._returned:
+            line = self._returned.pop()
+        else:
+            line = next(self._file)
             if self._seen is not None:
                 self._seen(line)
-            yield line
+        self.offset += len(line)
+        return line
+
+    def give_back(self, lines: list[bytes]) -> None:
+        """Let the last lines come once more."""
+        self.offset -= sum(map(len, lines))
+        self._returned += reversed(lines)
 
 
-def open_source(source: Source) -> BinaryIO:
+def open_raw(source: Source) -> BinaryIO:
     return cast(BinaryIO, gzip.open(source.path, "rb")) if source.gzipped else source.path.open("rb")
+
+
+def open_source(source: Source, offset: int = 0) -> BinaryIO:
+    """Open a source of lines as UTF-8 without a byte order mark, `offset` bytes after its start."""
+    file = open_raw(source)
+    if source.encoding is None:
+        start = len(codecs.BOM_UTF8) if file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8 else 0
+        file.seek(start + offset)
+        return file
+    recoded = io.BufferedReader(_AsUtf8(file, source.encoding), _BLOCK)
+    while offset:
+        offset -= len(recoded.read(min(offset, _BLOCK))) or offset
+    return recoded
+
+
+class _AsUtf8(io.RawIOBase):
+    """A file in UTF-8, without a byte order mark; bytes that its encoding lacks become lone surrogates."""
+
+    def __init__(self, file: BinaryIO, encoding: str) -> None:
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors=_MARKING)
+        self._ready = b""
+        self._at_start = True
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        while not self._ready:
+            block = self._file.read(_BLOCK)
+            text = self._decoder.decode(block, not block)
+            if text and self._at_start:
+                text = text.removeprefix("\ufeff")
+                self._at_start = False
+            self._ready = text.encode("utf-8", "surrogatepass")
+            if not block:
+                break
+        view = memoryview(buffer)
+        count = min(len(view), len(self._ready))
+        view[:count], self._ready = self._ready[:count], self._ready[count:]
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "".join(chr(0xDC00 | byte) for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(_MARKING, _mark)
 
 
 def has_header(format: Format) -> bool:
@@ -38,11 +112,17 @@ def has_header(format: Format) -> bool:
 
 
 def read_header(records: Iterator[Record]) -> list[str]:
-    """Column names, from the first record; `[]` if it is none."""
-    record = next(records, None)
-    if not isinstance(record, list):
-        return []
-    return [name.removeprefix("\ufeff").strip() for name in record]
+    """Column names, from the first record that is not blank; `[]` if there is none.
+
+    Raises:
+        csv.Error: It is not CSV.
+    """
+    for record in records:
+        if isinstance(record, csv.Error):
+            raise record
+        if isinstance(record, list) and any(map(str.strip, record)):
+            return [name.strip() for name in record]
+    return []
 
 
 def records(format: Format, lines: Lines) -> Iterator[Record]:
@@ -68,14 +148,54 @@ def _paragraphs(lines: Lines) -> Iterator[bytes]:
 
 
 def _csv(lines: Lines, delimiter: str) -> Iterator[Record]:
+    """Records of CSV. After one that is wrong, it goes on with the line after that record's first.
+
+    A quote that is never closed, or is closed by the opening one of a later field, would else take other
+    records with it.
+    """
     # The default of 131,072 characters, which only this process-wide switch can raise, is less than a book.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    # What is not UTF-8 becomes surrogates, which the row's reader finds.
-    reader = csv.reader((line.decode(errors="surrogateescape") for line in lines), delimiter=delimiter)
+    record = _RecordLines(lines)
+    reader = csv.reader(record, delimiter=delimiter, strict=True)
     while True:
+        record.start()
+        found: Record
         try:
-            yield next(reader)
+            found = next(reader)
         except csv.Error as error:
-            yield error
+            found = error
+            if len(record.taken) > 1 or record.at_end:
+                lines.give_back(record.taken[1:])
+                start = record.taken[0][:60].decode(errors="replace").rstrip()
+                found = csv.Error(f"a quote that is opened in it is not closed: {start}")
         except StopIteration:
             return
+        yield found
+
+
+class _RecordLines:
+    """The lines that a reader of CSV takes for one record, as text."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self.start()
+
+    def start(self) -> None:
+        self.taken: list[bytes] = []
+        self.at_end = False
+        self._size = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines, None)
+        if line is None:
+            self.at_end = True
+            raise StopIteration
+        self.taken.append(line)
+        self._size += len(line)
+        if self._size > _RECORD_BYTES and len(self.taken) > 1:
+            raise csv.Error("too long")
+        # What is not UTF-8 becomes surrogates, which the row's reader finds.
+        return line.decode(errors="surrogateescape")

@@ -2,19 +2,19 @@
 
 import csv
 from collections.abc import Iterator
-from itertools import count, islice
+from itertools import islice
 from typing import NamedTuple
 
 import orjson
-import pyarrow.parquet as pq
 
+from qwen3_vllm.bulk.parquet import Value, find_column, open_parquet, read_values
 from qwen3_vllm.bulk.parts import UNREADABLE, Fields, Part
 from qwen3_vllm.bulk.records import Lines, Record, has_header, open_source, read_header, records
-from qwen3_vllm.bulk.sources import Source
-from qwen3_vllm.errors import ConfigurationError
+from qwen3_vllm.bulk.sources import Source, state_of
+from qwen3_vllm.errors import InputError
+from qwen3_vllm.fields import reach
 
 _EXACT_FLOAT = 2.0**53  # from here up, numbers that were integers have lost digits
-_PARQUET_BATCH = 1024
 
 
 class Row(NamedTuple):
@@ -35,6 +35,8 @@ class Reader:
     def __init__(self, source: Source, fields: Fields) -> None:
         self._source = source
         self._fields = fields
+        self._id = fields.id or "id"
+        self._not_of_encoding = f"is not {source.encoding or 'UTF-8'}, or has lone surrogates"
         self._next = 0
         self._rows: Iterator[Row | None] = iter(())
 
@@ -42,7 +44,7 @@ class Reader:
         """Yield one item for each row number of the part; None where there is no document.
 
         Raises:
-            ConfigurationError: The source has become shorter, or unreadable.
+            InputError: The source has changed, or become unreadable.
         """
         if self._next != part.first:
             self._rows = self._rows_from(part)
@@ -53,48 +55,59 @@ class Reader:
                 read += 1
                 yield row
         except UNREADABLE as error:
-            raise ConfigurationError(f"{self._source.name} cannot be read: {error}") from error
+            raise InputError(f"{self._source.name} cannot be read: {error}") from error
         self._next = part.first + read
         if self._next <= part.last:
-            raise ConfigurationError(f"{self._source.name} was changed while it was read: it ends earlier")
+            raise self._changed()
+
+    def check_unchanged(self) -> None:
+        """Make sure that what was read so far is what was scanned.
+
+        Raises:
+            InputError: It may not be.
+        """
+        try:
+            is_same = self._source.state in (None, state_of(self._source.path))
+        except OSError:
+            is_same = False
+        if not is_same:
+            raise self._changed()
+
+    def _changed(self) -> InputError:
+        return InputError(
+            f"{self._source.name} was changed while it was read: put it back as it was, or give a new folder"
+        )
 
     def _rows_from(self, part: Part) -> Iterator[Row | None]:
         if self._source.format == "parquet":
-            yield from self._parquet_rows(part.first)
+            yield from map(self._parquet_row, self._parquet_values(part.first))
             return
-        with open_source(self._source) as file:
-            columns: list[str] = []
-            if has_header(self._source.format):
+        columns: list[str] = []
+        if has_header(self._source.format):
+            with open_source(self._source) as file:
                 columns = read_header(records(self._source.format, Lines(file)))
-            file.seek(part.offset)
+        with open_source(self._source, part.offset) as file:
             for number, record in enumerate(records(self._source.format, Lines(file)), part.first):
                 yield self._row(number, record, columns)
 
-    def _parquet_rows(self, first: int) -> Iterator[Row]:
-        # Without pre-buffering, memory stays at some pages instead of a row group's columns.
-        with pq.ParquetFile(self._source.path, pre_buffer=False, buffer_size=1 << 20) as file:
-            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-            number, group = 1, 0
-            while group < len(sizes) and number + sizes[group] <= first:
-                number += sizes[group]
-                group += 1
-            id_field = self._fields.id_among(file.schema_arrow.names)
-            columns = [self._fields.text, *([id_field] if id_field else [])]
-            groups = range(group, len(sizes))
-            for batch in file.iter_batches(_PARQUET_BATCH, row_groups=groups, columns=columns):
-                kept = batch.slice(min(max(first - number, 0), batch.num_rows))
-                texts = kept.column(self._fields.text).to_pylist()
-                ids = kept.column(id_field).to_pylist() if id_field else [None] * len(texts)
-                yield from map(self._document, count(number + batch.num_rows - len(texts)), ids, texts)
-                number += batch.num_rows
+    def _parquet_values(self, first: int) -> Iterator[Value]:
+        with open_parquet(self._source) as file:
+            schema = file.schema_arrow
+        text = find_column(self._source, schema, self._fields.text)
+        if text is None:
+            raise self._changed()
+        yield from read_values(self._source, text, find_column(self._source, schema, self._id), first)
+
+    def _parquet_row(self, value: Value) -> Row:
+        if value.problem is not None:
+            return self._without_text(value.number, value.problem)
+        return self._document(value.number, value.id, value.text)
 
     def _row(self, number: int, record: Record, columns: list[str]) -> Row | None:
         if isinstance(record, csv.Error):
             return self._without_text(number, f"is not CSV: {record}")
         if isinstance(record, list):
             return self._csv_row(number, record, columns) if record else None
-        if number == 1:
-            record = record.removeprefix(b"\xef\xbb\xbf")
         if not record.strip():
             return None
         if self._source.format == "jsonl":
@@ -104,21 +117,26 @@ class Reader:
     def _csv_row(self, number: int, record: list[str], columns: list[str]) -> Row:
         if len(record) != len(columns):
             return self._without_text(number, f"has {len(record)} fields, and the header {len(columns)}")
-        id_field = self._fields.id_among(columns)
-        id = record[columns.index(id_field)] if id_field else None
+        id = record[columns.index(self._id)] if self._id in columns else None
         return self._document(number, id or None, record[columns.index(self._fields.text)])
 
     def _json_row(self, number: int, line: bytes) -> Row:
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            return self._without_text(number, f"is not JSON: {error}")
+            is_text = _is_utf8(line.decode(errors="surrogateescape"))
+            return self._without_text(number, f"is not JSON: {error}" if is_text else self._not_of_encoding)
         if not isinstance(record, dict):
             return self._without_text(number, f"is not a JSON object but {type(record).__name__}")
-        id = record.get(self._fields.id or "id")
-        if self._fields.text not in record:
+        try:
+            id = reach(record, self._id)
+        except KeyError:
+            id = None
+        try:
+            text = reach(record, self._fields.text)
+        except KeyError:
             return self._without_text(number, f"has no field {self._fields.text!r}", id)
-        return self._document(number, id, record[self._fields.text])
+        return self._document(number, id, text)
 
     def _document(self, number: int, id: object, text: object) -> Row:
         if not isinstance(id, str | int | float | None):
@@ -128,7 +146,7 @@ class Reader:
         if isinstance(id, str) and not _is_utf8(id):
             return self._without_text(number, "has an id that is not UTF-8")
         if isinstance(text, str) and not _is_utf8(text):
-            return self._without_text(number, "is not UTF-8, or has lone surrogates", id)
+            return self._without_text(number, self._not_of_encoding, id)
         return Row(number, self._name(number) if id is None else str(id), text)
 
     def _without_text(self, number: int, problem: str, id: object = None) -> Row:

@@ -14,7 +14,7 @@ from qwen3_vllm.bulk.manifest import PROBE, Input, Manifest, check_probe
 from qwen3_vllm.bulk.parts import Fields, Part, Scan, scan
 from qwen3_vllm.bulk.pipeline import CHUNK_DOCUMENTS
 from qwen3_vllm.bulk.rows import Reader
-from qwen3_vllm.bulk.sources import Format, Source, find_sources, spool_stdin
+from qwen3_vllm.bulk.sources import Format, Source, find_sources, known_encoding, spool_stdin
 from qwen3_vllm.discovery import ask_served
 from qwen3_vllm.embedding import EmbeddingClient
 from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
@@ -62,6 +62,7 @@ def embed_files(
     text_field: str = "text",
     id_field: str | None = None,
     format: Format | None = None,
+    encoding: str | None = None,
     part_rows: int = PART_ROWS,
     engine: Engine = "local",
     workers: tuple[int, int] = (1, 4),
@@ -71,8 +72,10 @@ def embed_files(
 
     Args:
         inputs: Files, globs, or `-` for standard input; see docs/bulk.md for formats and the output.
+        text_field: Column of texts; `a.b` reaches into nested objects.
         id_field: Column of ids. None: "id" where there is one. Documents without get `input:row`.
         format: Of all inputs. None: by their endings.
+        encoding: Of all inputs but Parquet, by its name in Python. None: UTF-8.
         part_rows: Input rows a Parquet file covers.
         engine: "ray" spreads parts over a Ray cluster, which must reach inputs, output and server.
         workers: With "ray", the fewest and the most actors.
@@ -82,24 +85,29 @@ def embed_files(
         The run's last progress. Rows in `failed` are in errors.jsonl.
 
     Raises:
-        ConfigurationError: Inputs that are not there, an output of other inputs or options, or in use.
-        Qwen3VLLMError: The server failed. What is done stays; the same call goes on from there.
+        ConfigurationError: An input that is not there or cannot be read, an output of other inputs or
+            options, or in use.
+        Qwen3VLLMError: The server failed, or an input changed. What is done stays; the same call goes on
+            from there.
     """
     if part_rows < 1:
         raise ConfigurationError(f"part_rows={part_rows}: a part has at least one row")
     client = client or EmbeddingClient()
     fields = Fields(text_field, id_field)
-    sources = find_sources(inputs, format)
+    encoding = known_encoding(encoding)
+    sources = find_sources(inputs, format, encoding)
     with locked(Path(out).absolute()) as folder:
         spooled = folder.path / STDIN_COPY
         sources = spool_stdin(sources, sys.stdin.buffer, spooled)
         scans = [scan(index, source, part_rows, fields) for index, source in enumerate(sources)]
+        sources = [replace(source, state=each.state) for source, each in zip(sources, scans, strict=True)]
         parts = [part for each in scans for part in each.parts]
         options = {
             "truncate": client.truncate,
             "wire_dtype": client.wire_dtype,
             "text_field": text_field,
             "id_field": id_field,
+            "encoding": encoding,
             "part_rows": part_rows,
         }
         manifest = _read_manifest(folder, client, options, _as_inputs(sources, scans))

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ..errors import InputError
+from ..fields import reach
 
 _BLANK_LINES = re.compile(r"\n[^\S\n]*\n")
 
@@ -82,7 +83,10 @@ def _from_json(line: str, text_field: str, where: str) -> NamedText:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not JSON: {error.msg}, column {error.colno}") from error
-    text = record.get(text_field) if isinstance(record, dict) else None
+    try:
+        text = reach(record, text_field) if isinstance(record, dict) else None
+    except KeyError:
+        text = None
     if not isinstance(text, str):
         raise InputError(f'{where}: want an object with a text, {{"{text_field}": "..."}}')
     id = record.get("id")

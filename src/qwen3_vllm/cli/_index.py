@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ..bulk.manifest import PROBE, Manifest, check_probe
 from ..bulk.parts import Fields, Scan, scan
 from ..bulk.rows import Reader
-from ..bulk.sources import Source, find_sources
+from ..bulk.sources import Source, as_text, find_sources
 from ..embedding import EmbeddingClient, Vectors
 from ..errors import ConfigurationError
 
@@ -125,7 +125,11 @@ class Index:
         name = inputs[number].name
         path = Path(name)
         if given:
-            same = given if len(inputs) == len(given) == 1 else [p for p in given if p.name == path.name]
+            same = (
+                given
+                if len(inputs) == len(given) == 1
+                else [p for p in given if as_text(p.name) == path.name]
+            )
             if len(same) != 1:
                 raise ConfigurationError(f"--texts gives {len(same)} files for the input {name}; want one")
             path = same[0]
@@ -133,7 +137,8 @@ class Index:
             raise ConfigurationError(
                 f"the texts of this index were in {name}, which is not here: say --texts FILE, or --no-rerank"
             )
-        (source,) = find_sources([path], inputs[number].format)  # type: ignore[arg-type]  # checked there
+        encoding = self.manifest.options.get("encoding")
+        (source,) = find_sources([path], inputs[number].format, encoding)  # type: ignore[arg-type]  # checked there
         return replace(source, name=name)
 
 

@@ -62,9 +62,19 @@ def embed(
         str | None,
         typer.Option(help="Column of ids. Documents without one get `input:row`.", show_default="id"),
     ] = None,
-    text_field: Annotated[str, typer.Option(help="Column of texts.")] = "text",
+    text_field: Annotated[
+        str, typer.Option(help="Column of texts; `a.b` reaches into nested objects.")
+    ] = "text",
     format: Annotated[
         InputFormat | None, typer.Option(help="Of all inputs.", show_default="by their endings; - is jsonl")
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of all inputs but Parquet, such as gb18030, utf-16 or cp1252.",
+            show_default="utf-8",
+        ),
     ] = None,
     dimensions: Annotated[
         int | None, typer.Option(min=1, help="Length of vectors.", show_default="the model's")
@@ -129,6 +139,7 @@ def embed(
                 text_field=text_field,
                 id_field=id_field,
                 format=format.value if format else None,
+                encoding=encoding,
                 part_rows=part_rows or PART_ROWS,
                 engine=engine.value,
                 workers=_range(workers),
