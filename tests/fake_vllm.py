@@ -75,7 +75,7 @@ class FakeVLLM:
             body = request.json
             if body["model"] != self.model:
                 raise Refused(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
-            return self._routes[path](body)
+            return _with_id(self._routes[path](body), request.headers.get("x-request-id"))
         except Refused as refused:
             return self._error(refused)
 
@@ -253,6 +253,13 @@ class FakeVLLM:
             return Reply.of_json({"object": "error", **fields}, refused.status)
         # 0.15.1 answers errors with status 200.
         return Reply.of_json({"error": fields}, 200 if self.version == "0.15.1" else refused.status)
+
+
+def _with_id(reply: Reply | None, request_id: str | None) -> Reply | None:
+    """Repeat the request's id, as vLLM does in all answers that hold results as JSON."""
+    if reply is None or request_id is None or not reply.content.startswith(b'{"object"'):
+        return reply
+    return Reply(reply.status, b'{"id": "embd-%b", ' % request_id.encode() + reply.content[1:], reply.headers)
 
 
 def render(template: str, **variables: Any) -> str:

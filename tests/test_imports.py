@@ -16,7 +16,7 @@ PACKAGE = Path(qwen3_vllm.__file__).parent
 # WITHIN names.
 LAYERS = (
     {"errors", "fields", "prompts"},
-    {"options", "concurrency", "buffers", "pool"},
+    {"options", "concurrency", "buffers", "pool", "masking", "proxies", "disconnections", "request_ids"},
     {"settings"},
     {"wire"},
     {"transport"},

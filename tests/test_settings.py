@@ -4,6 +4,7 @@ import copy
 import logging
 import pickle
 import traceback
+from urllib.parse import quote
 
 import pytest
 from pydantic import SecretStr
@@ -202,6 +203,11 @@ ECHOES = {
     "status 200, no JSON": instead(200, f"<html>You sent {KEY}</html>"),
     "redirect": instead(302, None, Location=f"http://login/?next={KEY}"),
     "cut short": instead(500, "x" * 390 + KEY),
+    "cut short, status 200": instead(200, "x" * 390 + KEY),
+    "cut short in a page, status 200": instead(200, "<html>" + "<br/>" * 317 + KEY),
+    "cut short in JSON, status 200": instead(200, {"error": {"message": "x" * 390 + KEY, "code": 400}}),
+    "an index": instead(200, {"data": [{"index": "x" * 390 + KEY}, {"index": 1}]}),
+    "in a URL": instead(302, None, Location="http://login/?" + quote("x" * 390 + KEY + "+")),
 }
 
 

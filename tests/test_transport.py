@@ -2,13 +2,17 @@
 
 import asyncio
 import gzip
+import resource
 import shutil
 import socket
 import ssl
 import subprocess
 import threading
 import time
+import traceback
+import zlib
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -122,9 +126,85 @@ def test_a_status_without_its_body_is_never_taken_for_an_older_answer(embed: Emb
         assert_right(embed(client, TEXTS[4:8]), TEXTS[4:8])
 
 
-def test_a_compressed_answer_is_read(embed: Embed) -> None:
-    json_answers = FakeVLLM("embedding", version="0.12.0")  # a vector's bytes hardly shrink
-    with serve(json_answers, always(compressed, EMBEDDINGS)) as server:
+@cache
+def _bomb() -> bytes:
+    packer = zlib.compressobj(1, wbits=31)
+    return b"".join([*(packer.compress(bytes(2**20)) for _ in range(512)), packer.flush()])
+
+
+def bomb(connection: socket.socket, reply: Reply) -> None:
+    """2 MB that would be 512 MB."""
+    honest(connection, Reply(reply.status, _bomb(), reply.headers | {"Content-Encoding": "gzip"}))
+
+
+def endless(connection: socket.socket, reply: Reply) -> None:
+    headers = {name: value for name, value in reply.headers.items() if name != "Content-Length"}
+    head = Reply(reply.status, b"", headers).head.replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    connection.sendall(head)
+    while True:
+        connection.sendall(b"100000\r\n" + bytes(2**20) + b"\r\n")
+
+
+def endless_without_length(connection: socket.socket, reply: Reply) -> None:
+    connection.sendall(reply.head.replace(b"Content-Length", b"X-Was") + reply.content)
+    while True:
+        connection.sendall(bytes(2**20))
+
+
+OVERSIZE: dict[str, tuple[Fault, str]] = {
+    "compressed": (compressed, "encoding gzip"),
+    "a bomb": (bomb, "encoding gzip"),
+    "endless chunks": (endless, "more than .* bytes"),
+    "endless to the end of the connection": (endless_without_length, "more than .* bytes"),
+    "a petabyte announced": (boast, "more than .* bytes"),
+    "100 MB": (changed(lambda body: bytes(10**8)), "more than .* bytes"),
+}
+
+
+@pytest.mark.parametrize("at", ["first contact", "later"])
+@pytest.mark.parametrize(("fault", "words"), OVERSIZE.values(), ids=OVERSIZE)
+def test_an_answer_larger_than_any_right_one_is_not_read(fault: Fault, words: str, at: str) -> None:
+    with serve(FakeVLLM("embedding")) as server:
+        client = client_of(server)
+        if at == "later":
+            client.embed_documents(["warm"])
+        server.fault = always(fault, EMBEDDINGS)
+        server.requests.clear()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+        with pytest.raises(errors.InvalidAnswerError, match=words):
+            client.embed_documents(TEXTS[:4])
+
+        assert len(server.bodies(EMBEDDINGS)) <= 2
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/version", "/tokenize"])
+def test_other_answers_have_a_limit_too(path: str) -> None:
+    with serve(FakeVLLM("embedding"), always(endless, path)) as server:
+        began = time.monotonic()
+        with suppress(errors.InvalidAnswerError):
+            client_of(server).embed_documents(["x" * 3000])
+
+        assert time.monotonic() - began < 10
+
+
+def test_an_endless_error_is_cut() -> None:
+    def fault(connection: socket.socket, reply: Reply) -> None:
+        endless(connection, Reply(500, b"", {}))
+
+    with serve(FakeVLLM("embedding"), always(fault, EMBEDDINGS)) as server:
+        with pytest.raises(errors.ServerError, match="500") as caught:
+            client_of(server, max_retries=0).embed_documents(TEXTS)
+
+        assert len(str(caught.value)) < 1000
+
+
+def test_a_compressed_error_keeps_its_status(embed: Embed) -> None:
+    def fault(connection: socket.socket, reply: Reply) -> None:
+        compressed(connection, Reply(503, b"busy"))
+
+    with serve(FakeVLLM("embedding"), first(1, fault, EMBEDDINGS)) as server:
         assert_right(embed(client_of(server), TEXTS))
 
 
@@ -164,9 +244,9 @@ LASTING: dict[str, tuple[Fault, type[errors.Qwen3VLLMError], str]] = {
     "NaN": (changed(lambda body: b"\xff" * len(body)), errors.InvalidAnswerError, "NaN"),
     "no HTTP": (no_http, errors.ServerUnreachableError, "broke"),
     "unknown encoding": (
-        instead(200, [], **{"Content-Encoding": "gzip"}),
-        errors.ServerUnreachableError,
-        "broke",
+        instead(200, [], **{"Content-Encoding": "br"}),
+        errors.InvalidAnswerError,
+        "encoding br",
     ),
 }
 
@@ -512,6 +592,55 @@ def test_a_proxy_that_is_down_is_named_without_its_password(
         embed(EmbeddingClient(base_url="http://vllm.invalid:8000", max_retries=0), TEXTS)
 
     assert "hush" not in str(caught.value)
+
+
+NO_TUNNEL: dict[str, tuple[Fault, str, int]] = {
+    "407": (instead(407, "who?"), "407 .*HTTPS_PROXY", 1),
+    "403": (instead(403, "user:hush may not, nor may dXNlcjpodXNo"), "403", 1),
+    "302": (instead(302, None, Location="http://user:hush@login"), "302", 1),
+    "502": (instead(502, "no such host"), "502", 2),
+    "junk": (no_http, "broke", 2),
+    "closed": (reset, "Cannot connect", 2),
+}
+
+
+@pytest.mark.parametrize(("fault", "words", "times"), NO_TUNNEL.values(), ids=NO_TUNNEL)
+def test_a_proxy_that_makes_no_tunnel_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: Fault,
+    words: str,
+    times: int,
+    embed: Embed,
+) -> None:
+    with serve(lambda request: Reply(), always(fault)) as server:
+        monkeypatch.setenv("https_proxy", server.base_url.replace("://", "://user:hush@"))
+        monkeypatch.setenv("no_proxy", "")
+        client = EmbeddingClient(base_url="https://vllm.invalid", model="m", max_retries=1)
+
+        with caplog.at_level("DEBUG"), pytest.raises(errors.ServerUnreachableError, match=words) as caught:
+            embed(client, TEXTS)
+
+    assert {r.headers["proxy-authorization"] for r in server.requests} == {"Basic dXNlcjpodXNo"}
+    assert len(server.requests) == 2 * times  # the models and the version
+    error: BaseException | None = caught.value
+    while error is not None:
+        shown = repr(error) + "".join(traceback.format_exception(error)) + caplog.text
+        assert "hush" not in shown
+        assert "dXNlcjpodXNo" not in shown
+        error = error.__context__
+
+
+def test_a_proxy_variable_that_is_no_url_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://user:hush#1@proxy:3128")
+    monkeypatch.setenv("no_proxy", "")
+
+    with pytest.raises(errors.ConfigurationError, match="HTTP_PROXY") as caught:
+        EmbeddingClient(base_url="http://vllm.invalid")
+
+    assert "hush" not in "".join(traceback.format_exception(caught.value))
 
 
 # --- retry_delay ---------------------------------------------------------------------------------------

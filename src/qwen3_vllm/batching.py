@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -131,14 +132,16 @@ def _may_be_size(error: errors.Qwen3VLLMError) -> bool:
     if isinstance(error, errors.OverloadedError):
         # vLLM counts each text as a request when its queue is full. Who says when to come back limits a rate.
         return error.status == 503 and error.retry_after is None
-    return isinstance(error, errors.BadRequestError | errors.InvalidAnswerError)
+    if isinstance(error, errors.InvalidAnswerError):
+        return error.cause == "content"
+    return isinstance(error, errors.BadRequestError)
 
 
 def _storing(call: Call[T], batch: list[int], store: Callable[[list[int], T], None]) -> Call[None]:
     def decode(answer: Answer) -> None:
         store(batch, call.decode(answer))
 
-    return Call(call.path, call.body, decode)
+    return replace(call, decode=decode)  # type: ignore[arg-type, return-value]
 
 
 def failed(

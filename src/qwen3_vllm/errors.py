@@ -64,12 +64,13 @@ class TooLongError(InputError):
 class ServerUnreachableError(Qwen3VLLMError, ConnectionError):
     """No connection to the server, or it broke before the answer was complete.
 
-    `cause`: "connect" (refused, no such host), "lost" (broke after it was made) or "tls".
+    `cause`: "connect" (refused, no such host), "lost" (broke after it was made), "tls", or "proxy" (the
+    environment's proxy refuses to connect).
     """
 
-    cause: Literal["connect", "lost", "tls"]
+    cause: Literal["connect", "lost", "tls", "proxy"]
 
-    def __init__(self, message: str, cause: Literal["connect", "lost", "tls"] = "connect") -> None:
+    def __init__(self, message: str, cause: Literal["connect", "lost", "tls", "proxy"] = "connect") -> None:
         super().__init__(message)
         self.cause = cause
 
@@ -117,7 +118,19 @@ class OverloadedError(ServerError):
 
 
 class InvalidAnswerError(Qwen3VLLMError):
-    """The server's answer has a wrong count, index, size or value; nothing of it was used."""
+    """The server's answer has a wrong count, index, size or value; nothing of it was used.
+
+    `cause`: "content", which one text may be to blame for, "size" (larger than any right answer), "encoding"
+    (compressed, which was not asked for), or "other request" (of this process, which it belongs to).
+    """
+
+    cause: Literal["content", "size", "encoding", "other request"]
+
+    def __init__(
+        self, message: str, cause: Literal["content", "size", "encoding", "other request"] = "content"
+    ) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class WrongServerError(Qwen3VLLMError):

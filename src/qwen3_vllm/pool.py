@@ -64,6 +64,15 @@ class _Protocol(ResponseHandler):
         return bool(self._received.poll(0))
 
 
+class Response(aiohttp.ClientResponse):
+    """A response whose connection can be given up even when it has been read to its end."""
+
+    def distrust(self) -> None:
+        """Close the connection: what came on it belongs to something else, and the next may, too."""
+        if self._protocol is not None:
+            self._protocol.close()
+
+
 class Connector(aiohttp.TCPConnector):
     """A pool of clean connections.
 

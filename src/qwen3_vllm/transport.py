@@ -17,19 +17,23 @@ import os
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, cast
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
+from multidict import CIMultiDict
 from yarl import URL
 
 from qwen3_vllm import errors
 from qwen3_vllm.buffers import Buffer, Buffers
 from qwen3_vllm.concurrency import ConcurrencyLimit
-from qwen3_vllm.pool import Connector
+from qwen3_vllm.disconnections import disconnection
+from qwen3_vllm.masking import Mask
+from qwen3_vllm.pool import Connector, Response
+from qwen3_vllm.proxies import proxy_for
+from qwen3_vllm.request_ids import HEADER as REQUEST_ID
+from qwen3_vllm.request_ids import RequestIds
 from qwen3_vllm.settings import ServerSettings
 from qwen3_vllm.wire import Answer, Call, raise_for_error
 
@@ -42,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 10.0
 _SHORTEST_SECRET = 8  # characters; masking shorter values of headers would garble messages
+_MOST_REFUSAL_BYTES = 2**20  # read of an error answer
 _SOON = 0.25  # of the time limit; while answers take longer, no more requests are put in flight
 _LONGEST_WAIT = 60.0  # seconds, whatever Retry-After says
 # vLLM closes a connection after 5 s without a request; using one at that moment fails.
@@ -81,12 +86,19 @@ class Transport:
             lambda: ConcurrencyLimit(settings.max_concurrency, soon=settings.timeout * _SOON)
         )
         key = settings.api_key.get_secret_value() if settings.api_key else ""
-        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        own_headers = settings.default_headers or {}
+        self._headers = CIMultiDict({"Content-Type": "application/json", "Accept-Encoding": "identity"})
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
-        self._headers.update(settings.default_headers or {})
-        self._secrets = _secrets(key, settings.default_headers or {})
-        self._proxy = _proxy_for(self.root)
+        self._headers.update(own_headers)
+        self._ids = RequestIds(own_headers)
+        self._proxy = proxy_for(self.root)
+        self._tunnel_headers: dict[str, str] | None = None
+        if self._proxy and self.root.startswith("https:"):
+            self._tunnel_headers = self._proxy.headers  # the proxy sees nothing of the request itself
+        elif self._proxy:
+            self._headers.update(self._proxy.headers)
+        self._mask = Mask([key, *_secrets(own_headers), *(self._proxy.secrets if self._proxy else ())])
 
     @property
     def connections_made(self) -> int:
@@ -151,13 +163,11 @@ class Transport:
             async with limit.place() as place:
                 try:
                     with _loop.buffers.taken() as buffer:
-                        answer = await self._exchange(call, buffer)
-                        raise_for_error(answer)
-                        result = call.decode(answer)
+                        result = await self._exchange(call, buffer)
                     limit.answered(place)
                     return result
                 except errors.Qwen3VLLMError as error:
-                    error.args = tuple(self._masked(words) for words in error.args)
+                    error.args = tuple(map(self._mask, error.args))
                     delay = retry_delay(error, attempt) if attempt < self._settings.max_retries else None
                     if isinstance(error, errors.OverloadedError):
                         await limit.overloaded(place)
@@ -169,74 +179,89 @@ class Transport:
             await asyncio.sleep(delay)
             attempt += 1
 
-    async def _exchange(self, call: Call[Any], buffer: Buffer) -> Answer:
+    async def _exchange(self, call: Call[T], buffer: Buffer) -> T:
         url = self.root + call.path
         body = None if call.body is None else orjson.dumps(call.body)
+        headers = self._headers
+        request_id = ""
+        if self._ids.checks:
+            request_id = self._ids.fresh()
+            headers = headers.copy()
+            headers[REQUEST_ID] = request_id
         try:
             async with _loop.session().request(
                 "GET" if body is None else "POST",
                 url,
                 data=body,
-                headers=self._headers,
+                headers=headers,
                 timeout=self._timeout,
                 allow_redirects=False,
-                proxy=self._proxy,
+                proxy=self._proxy.address if self._proxy else None,
+                proxy_headers=self._tunnel_headers,
             ) as response:
-                content = await _read(response, buffer)
-        except aiohttp.ConnectionTimeoutError:
-            raise errors.RequestTimeoutError(
-                f"{url} took no connection within {self._timeout.sock_connect:g} s"
-            ) from None
-        except TimeoutError:
-            raise errors.RequestTimeoutError(
-                f"{url} gave no complete answer within {self._settings.timeout:g} s"
-            ) from None
-        except aiohttp.ClientSSLError as error:
-            raise errors.ServerUnreachableError(f"No TLS connection to {url}: {error}", "tls") from error
-        except aiohttp.ClientProxyConnectionError as error:
-            raise errors.ServerUnreachableError(
-                f"Cannot connect to the proxy {error.host}:{error.port}, which the environment sets for {url}"
-            ) from error
-        except aiohttp.ClientConnectorError as error:
-            reason = error.os_error.strerror or str(error.os_error) or "closed while connecting"
-            raise errors.ServerUnreachableError(
-                f"Cannot connect to {url} ({reason}). If no server runs there, start one: "
-                f"{self._start_command}"
-            ) from error
+                content = await _read(response, buffer, call.most_bytes)
         except (aiohttp.ClientError, OSError) as error:
-            raise errors.ServerUnreachableError(
-                f"The connection to {url} broke: {error or type(error).__name__}", "lost"
-            ) from error
+            problem: errors.Qwen3VLLMError | None = disconnection(
+                error, url, timeout=self._timeout, start_command=self._start_command
+            )
+        else:
+            problem = None
+        if problem is not None:
+            raise problem  # here, where it has no context
         if response.status >= 300:
-            # Here too, for an error cut short might show the first half of a key.
-            content = self._masked(bytes(content).decode("utf-8", "replace")).encode()
+            # Before anything reads it, for half of a key would not be known for one.
+            content = self._mask(bytes(content).decode("utf-8", "replace")).encode()
         if 300 <= response.status < 400:
             raise errors.ServerError(
                 f"{url} redirects to {response.headers.get('location', 'nowhere')}: use that as base_url",
                 status=response.status,
             )
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(url, response.status, headers, content)
+        answer = Answer(
+            url,
+            response.status,
+            {name.lower(): value for name, value in response.headers.items()},
+            content,
+            self._mask,
+            lambda received: self._ids.check(url, request_id, received),
+        )
+        try:
+            raise_for_error(answer)
+            return call.decode(answer)
+        except errors.InvalidAnswerError:
+            cast(Response, response).distrust()
+            raise
 
-    def _masked(self, words: str) -> str:
-        """Hide what was sent in confidence: a server or a proxy may echo it."""
-        for secret in self._secrets:
-            words = words.replace(secret, "***")
-        return words
+
+def _secrets(headers: Mapping[str, str]) -> Iterator[str]:
+    """Values of headers that are long enough to be secret, with and without a word like Bearer."""
+    for value in headers.values():
+        for part in (value, value.rpartition(" ")[2]):
+            if len(part) >= _SHORTEST_SECRET:
+                yield part
 
 
-def _secrets(key: str, headers: Mapping[str, str]) -> list[str]:
-    """The key, and values of headers long enough to be one, with and without a word like Bearer."""
-    values = {part for value in headers.values() for part in (value, value.rpartition(" ")[2])}
-    found = {value for value in values if len(value) >= _SHORTEST_SECRET} | ({key} if key else set())
-    return sorted(found, key=len, reverse=True)
+async def _read(response: aiohttp.ClientResponse, buffer: Buffer, most: int) -> bytes | memoryview:
+    """Read the body, into the buffer where its length is told.
 
-
-async def _read(response: aiohttp.ClientResponse, buffer: Buffer) -> bytes | memoryview:
-    """Read the body, into the buffer where its length is told."""
+    Raises:
+        InvalidAnswerError: It has more than `most` bytes, or is compressed. A body that comes with an error
+            status is cut, or replaced by words.
+    """
+    refused = response.status >= 300
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding.strip().lower() not in ("identity", ""):
+        if refused:
+            return f"a body in the encoding {encoding}, which was not asked for".encode()
+        raise errors.InvalidAnswerError(
+            f"{response.url} answered in the encoding {encoding}, which was not asked for: switch off "
+            "compression in the proxy in front of the server",
+            "encoding",
+        )
     length = response.content_length
-    if length is None or length > _MOST_BUFFERED_BYTES or "Content-Encoding" in response.headers:
-        return await response.read()
+    if length is None or refused or _MOST_BUFFERED_BYTES < length <= most:
+        return await _read_pieces(response, _MOST_REFUSAL_BYTES if refused else most, cut=refused)
+    if length > most:
+        raise _too_large(response, most)
     content = buffer.of(length)
     at = 0
     async for chunk in response.content.iter_any():
@@ -245,24 +270,32 @@ async def _read(response: aiohttp.ClientResponse, buffer: Buffer) -> bytes | mem
     return content[:at]  # a status may come without the body it announces; behind it lie older answers
 
 
-def _proxy_for(root: str) -> str | None:
-    """Look for HTTP_PROXY, HTTPS_PROXY and NO_PROXY once.
+async def _read_pieces(response: aiohttp.ClientResponse, most: int, *, cut: bool) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        pieces.append(chunk)
+        size += len(chunk)
+        if size > most:
+            if cut:
+                break
+            raise _too_large(response, most)
+    return b"".join(pieces)
 
-    aiohttp's `trust_env` does so for each request, in two threads (0.4 ms of CPU), and where ~/.netrc knows
-    the host it refuses to send our key.
-    """
-    parts = urlsplit(root)
-    if proxy_bypass(parts.hostname or ""):
-        return None
-    proxy = getproxies().get(parts.scheme, "")
-    return proxy if proxy.startswith("http://") else None  # aiohttp speaks to no others
+
+def _too_large(response: aiohttp.ClientResponse, most: int) -> errors.InvalidAnswerError:
+    return errors.InvalidAnswerError(
+        f"{response.url} answered more than {most} bytes, the most that this request can need", "size"
+    )
 
 
 def retry_delay(error: errors.Qwen3VLLMError, attempt: int) -> float | None:
     """Seconds to wait before sending again after the failure number `attempt` (from 0); None: do not."""
     match error:
-        case errors.ServerUnreachableError(cause="tls") | errors.RouteNotFoundError():
+        case errors.ServerUnreachableError(cause="tls" | "proxy") | errors.RouteNotFoundError():
             return None
+        case errors.InvalidAnswerError(cause="size" | "other request"):
+            return 0.0 if attempt == 0 else None  # a connection out of step; the next one is another
         case errors.RequestTimeoutError():
             # Once: the server may have been restarting. More would multiply the user's time limit.
             return 0.0 if attempt == 0 else None
@@ -343,6 +376,8 @@ class _BackgroundLoop:
                 connector=Connector(self.connections_made, limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=_READ_BUFFER_BYTES,
+                response_class=Response,
+                auto_decompress=False,
             )
         return self._session
 

@@ -5,7 +5,7 @@ What each vLLM release takes and answers is in docs/architecture.md, "vLLM versi
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -24,27 +24,47 @@ _NUMPY_DTYPE: dict[WireDtype, np.dtype[Any]] = {"float32": np.dtype("<f4"), "flo
 _LOOKS_LIKE_ERROR = re.compile(rb'\s*\{\s*"error"')
 _UNPRINTED = 400  # characters of a server's own words that an error repeats
 
+# How large a right response can be. Around its numbers and tokens stand ids, counts and field names.
+_SLACK_BYTES = 2**20
+_NUMBER_BYTES = 25  # "-1.2345678901234567e-08, "
+_ITEM_BYTES = 4096
+_TOKEN_ID_BYTES = 10
+_TOKENS_A_CHARACTER = 12  # UTF-8 has 4 bytes at most, NFC triples some, and a token has a byte at least
+_TOKEN_TEXT_BYTES = 4096
+_WIDEST_VECTOR = 2**16  # numbers; until the width is known
+_LIST_BYTES = 2**24  # of models
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer; header names in lower case. `content` is lent: only until the answer is read."""
+    """One HTTP answer; header names in lower case. `content` is lent: only until the answer is read.
+
+    Attributes:
+        mask: Hides what was sent in confidence; for every word of the server's that is repeated.
+        check_id: Called with the answer's own id; raises if it answers another request.
+    """
 
     url: str
     status: int
     headers: Mapping[str, str]
     content: bytes | memoryview
+    mask: Callable[[str], str] = str
+    check_id: Callable[[object], object] = id
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """One HTTP request and how to read its answer, into memory of its own.
 
-    `path` is relative to the server's root.
+    Attributes:
+        path: Relative to the server's root.
+        most_bytes: The most that a right answer can have; a longer one is not read to its end.
     """
 
     path: str
     body: dict[str, Any] | None
     decode: Callable[[Answer], T]
+    most_bytes: int = _LIST_BYTES
 
 
 # --- models, version, tokens ---------------------------------------------------------------------------
@@ -97,7 +117,8 @@ def tokenize(model: str, text: str, *, add_special_tokens: bool = True) -> Call[
             raise _unexpected(answer, '{"tokens": […]}') from None
 
     body = {"model": model, "prompt": text, "add_special_tokens": add_special_tokens}
-    return Call("/tokenize", body, decode)
+    most = _SLACK_BYTES + len(text) * _TOKENS_A_CHARACTER * _TOKEN_ID_BYTES
+    return Call("/tokenize", body, decode, most)
 
 
 def detokenize(model: str, tokens: TokenIds) -> Call[str]:
@@ -107,7 +128,8 @@ def detokenize(model: str, tokens: TokenIds) -> Call[str]:
         except (KeyError, TypeError):
             raise _unexpected(answer, '{"prompt": …}') from None
 
-    return Call("/detokenize", {"model": model, "tokens": tokens}, decode)
+    most = _SLACK_BYTES + len(tokens) * _TOKEN_TEXT_BYTES
+    return Call("/detokenize", {"model": model, "tokens": tokens}, decode, most)
 
 
 # --- embeddings ----------------------------------------------------------------------------------------
@@ -160,7 +182,8 @@ def embeddings(
         unit: NDArray[np.float32] = np.divide(vectors, norms[:, None], out=out)
         return unit
 
-    return Call("/v1/embeddings", body, decode)
+    most = _SLACK_BYTES + count * (_ITEM_BYTES + (width or _WIDEST_VECTOR) * _NUMBER_BYTES)
+    return Call("/v1/embeddings", body, decode, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +209,17 @@ def embedding_probe(
     def decode(answer: Answer) -> EmbeddingProbe:
         return EmbeddingProbe(call.decode(answer).shape[1], "content-length" not in answer.headers)
 
-    return Call(call.path, call.body, decode)
+    return replace(call, decode=decode)  # type: ignore[arg-type, return-value]
 
 
 def unchecked_embeddings(model: str, inputs: Sequence[str | TokenIds]) -> Call[NDArray[np.float32]]:
     """Embed `inputs`, rows as long as the server makes them: for whoever examines the server itself."""
     body = {"model": model, "input": list(inputs), "encoding_format": "base64"}
     return Call(
-        "/v1/embeddings", body, lambda answer: _json_vectors(answer, len(inputs), _NUMPY_DTYPE["float32"])
+        "/v1/embeddings",
+        body,
+        lambda answer: _json_vectors(answer, len(inputs), _NUMPY_DTYPE["float32"]),
+        _SLACK_BYTES + len(inputs) * _WIDEST_VECTOR * _NUMBER_BYTES,
     )
 
 
@@ -254,7 +280,7 @@ def score(
     def decode(answer: Answer) -> Scores:
         return _scores(answer, len(text_2), lambda item: item["score"])
 
-    return Call("/v1/score", body, decode)
+    return Call("/v1/score", body, decode, _SLACK_BYTES + len(text_2) * _ITEM_BYTES)
 
 
 def classify(model: str, prompts: Sequence[str | TokenIds]) -> Call[Scores]:
@@ -269,7 +295,8 @@ def classify(model: str, prompts: Sequence[str | TokenIds]) -> Call[Scores]:
     def decode(answer: Answer) -> Scores:
         return _scores(answer, len(prompts), probability)
 
-    return Call("/classify", {"model": model, "input": list(prompts)}, decode)
+    body = {"model": model, "input": list(prompts)}
+    return Call("/classify", body, decode, _SLACK_BYTES + len(prompts) * _ITEM_BYTES)
 
 
 def _scores(answer: Answer, count: int, read: Callable[[Mapping[str, Any]], Any]) -> Scores:
@@ -317,22 +344,29 @@ def _count(fields: Any, name: str) -> int | None:
 
 def _json(answer: Answer) -> Any:
     try:
-        return orjson.loads(answer.content)
+        body = orjson.loads(answer.content)
     except orjson.JSONDecodeError:
         raise _unexpected(answer, "JSON", _excerpt(answer)) from None
+    if isinstance(body, dict) and "id" in body:
+        answer.check_id(body["id"])
+    return body
 
 
 def _unexpected(answer: Answer, wanted: str, got: str | None = None) -> errors.InvalidAnswerError:
-    got = got if got is not None else _excerpt(answer)
+    got = _short(answer.mask(got)) if got is not None else _excerpt(answer)
     return errors.InvalidAnswerError(f"{answer.url} answered {got}, where this client needs {wanted}")
 
 
 def _excerpt(answer: Answer) -> str:
-    text = bytes(answer.content[: 4 * _UNPRINTED]).decode("utf-8", "replace")
+    text = answer.mask(bytes(answer.content).decode("utf-8", "replace"))
+    text = text[: 4 * _UNPRINTED]  # only now: half a secret would not be known for one
     if "<html" in text.lower() or "<!doctype" in text.lower():
         text = "an HTML page: " + re.sub(r"<[^>]*>", " ", text)
-    text = " ".join(text.split())
-    return (text[:_UNPRINTED] + "…") if len(text) > _UNPRINTED else text or "nothing"
+    return _short(" ".join(text.split())) or "nothing"
+
+
+def _short(text: str) -> str:
+    return (text[:_UNPRINTED] + "…") if len(text) > _UNPRINTED else text
 
 
 def raise_for_error(answer: Answer) -> None:
@@ -362,9 +396,7 @@ def raise_for_error(answer: Answer) -> None:
         message, status = found, status if status >= 400 else 500
     elif isinstance(body, dict) and "detail" in body:
         message = str(body["detail"])
-    message = message or _excerpt(answer)
-    if len(message) > _UNPRINTED:
-        message = message[:_UNPRINTED] + "…"
+    message = _short(answer.mask(message)) or _excerpt(answer)
     raise _error_class(status, kind, message, body)(
         f"{answer.url} answered {status}: {message}{_advice(status)}",
         status=status,

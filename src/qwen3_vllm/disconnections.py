@@ -1,0 +1,49 @@
+"""What went wrong with a connection, in words that say what to do, and without what aiohttp knows of it.
+
+aiohttp's exceptions hold the request's headers, keys included: none of them is chained.
+"""
+
+import aiohttp
+
+from qwen3_vllm import errors
+
+
+def disconnection(
+    error: Exception, url: str, *, timeout: aiohttp.ClientTimeout, start_command: str
+) -> errors.Qwen3VLLMError:
+    """Make our own error of one of aiohttp's."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return errors.RequestTimeoutError(f"{url} took no connection within {timeout.sock_connect:g} s")
+        case TimeoutError():
+            return errors.RequestTimeoutError(f"{url} gave no complete answer within {timeout.total:g} s")
+        case aiohttp.ClientSSLError():
+            return errors.ServerUnreachableError(f"No TLS connection to {url}: {error}", "tls")
+        case aiohttp.ClientProxyConnectionError():
+            return errors.ServerUnreachableError(
+                f"Cannot connect to the proxy {error.host}:{error.port}, which the environment sets for {url}"
+            )
+        case aiohttp.ClientHttpProxyError():
+            advice = ": check the user and password in HTTPS_PROXY" if error.status == 407 else ""
+            return errors.ServerUnreachableError(
+                f"The proxy of the environment refused to connect to {url}: {error.status} "
+                f"{_one_line(error.message)}{advice}",
+                "connect" if error.status >= 500 or error.status == 429 else "proxy",
+            )
+        case aiohttp.ClientConnectorError():
+            reason = error.os_error.strerror or str(error.os_error) or "closed while connecting"
+            return errors.ServerUnreachableError(
+                f"Cannot connect to {url} ({reason}). If no server runs there, start one: {start_command}"
+            )
+        case aiohttp.ClientResponseError():
+            return errors.ServerUnreachableError(
+                f"The connection to {url} broke: {_one_line(error.message)}", "lost"
+            )
+        case _:
+            return errors.ServerUnreachableError(
+                f"The connection to {url} broke: {error or type(error).__name__}", "lost"
+            )
+
+
+def _one_line(words: str) -> str:
+    return " ".join(words.split())
