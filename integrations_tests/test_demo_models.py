@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from qwen3_vllm import EmbeddingClient, RerankClient, prompts
+from qwen3_vllm.doctor import examine
 from qwen3_vllm.serving import ServeOptions
 
 from .conftest import Boot, RunningServer
@@ -151,3 +152,10 @@ def _gain(scores: Sequence[float] | np.ndarray) -> float:
     """Return nDCG@10 of a ranking in which the last document alone is relevant."""
     place = int((np.asarray(scores[:-1]) >= scores[-1]).sum())
     return 1 / math.log2(place + 2) if place < 10 else 0.0
+
+
+def test_the_doctor_knows_them(served: list[RunningServer]) -> None:
+    checks = examine(embedding_url=served[0].base_url, reranker_url=served[1].base_url)
+
+    assert [check for check in checks if check.status == "fail"] == []
+    assert sum("demo models" in check.seen for check in checks) == 2

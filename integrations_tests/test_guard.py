@@ -1,6 +1,7 @@
 """A real server with a key: closed to strangers on every route, and the key nowhere to be seen."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,20 @@ def test_every_route_is_open_with_the_key(guarded: Server) -> None:
 @pytest.mark.parametrize("path", OPEN)
 def test_liveness_needs_no_key(guarded: Server, path: str) -> None:
     assert status(guarded, "GET", path) == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "OPTIONS", "DELETE"])
+@pytest.mark.parametrize("path", OPEN)
+def test_liveness_is_open_to_reading_only(guarded: Server, path: str, method: str) -> None:
+    assert status(guarded, method, path) == 401
+
+
+def test_refusals_are_not_logged(guarded: Server) -> None:
+    before = guarded.log_path.stat().st_size
+    for _ in range(5):
+        assert status(guarded, "GET", f"/{'x' * 50_000}") == 401
+    time.sleep(1)
+    assert guarded.log_path.stat().st_size - before < 1500
 
 
 @pytest.mark.parametrize("path", ["//score", "/score/", "/./score", "/%73core", "/health/../score", "/SCORE"])

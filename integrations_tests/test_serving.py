@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
 
+from qwen3_vllm import EmbeddingClient
 from qwen3_vllm.serving import ServeOptions, ServerDied, start_server
 from qwen3_vllm.serving.machine import free_port
+
+from .conftest import RunningServer
 
 ROOT = Path(__file__).parent.parent
 BOOT_SECONDS = 300
@@ -121,3 +125,35 @@ def test_a_flag_that_vllm_does_not_know_is_told(checkpoints: Path, tmp_path: Pat
         ServerDied, match=r"does not know a flag[\s\S]*unrecognized arguments: --no-such-flag"
     ):
         start_server(options, log_path=tmp_path / "vllm.log", timeout=BOOT_SECONDS)
+
+
+@pytest.mark.parametrize("input_type", ["search_query", "search_document"])
+def test_coheres_input_types_give_the_vectors_of_this_package(
+    embedding_server: RunningServer, input_type: str
+) -> None:
+    texts = ["What is the capital of China?", "法国首都是哪里？", "A list is a mutable sequence. " * 20]
+    body = {"model": "qwen3_embedding", "texts": texts, "input_type": input_type}
+    answer = requests.post(
+        f"{embedding_server.base_url}/v2/embed", json={**body, "embedding_types": ["float"]}, timeout=60
+    )
+    assert answer.status_code == 200, answer.text
+    theirs = np.array(answer.json()["embeddings"]["float"])
+    client = EmbeddingClient(base_url=embedding_server.base_url)
+    ours = client.embed_queries(texts) if input_type == "search_query" else client.embed_documents(texts)
+    assert 1 - (theirs * ours).sum(axis=1) == pytest.approx(0, abs=1e-6)
+
+
+def test_requests_leave_no_line_in_the_log(reranker_server: RunningServer) -> None:
+    def ask(number: int) -> None:
+        body = {"text_1": f"a {number}", "text_2": ["b"]}
+        assert requests.post(f"{reranker_server.base_url}/v1/score", json=body, timeout=60).status_code == 200
+        requests.get(f"{reranker_server.base_url}/{'x' * 50_000}", timeout=60)
+
+    ask(0)  # the first of some notes
+    time.sleep(1)
+    before = reranker_server.log_path.stat().st_size
+    for number in range(1, 11):
+        ask(number)
+    time.sleep(1)
+    # vLLM's figures of every ten seconds may come between.
+    assert reranker_server.log_path.stat().st_size - before < 1500

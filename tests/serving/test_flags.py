@@ -149,6 +149,14 @@ def test_it_listens_on_this_machine_only(version: str) -> None:
     assert value(command("embedding", version), "--host") == "127.0.0.1"
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_line_is_logged_per_request_unless_asked(version: str) -> None:
+    assert "--disable-uvicorn-access-log" in command("embedding", version).argv
+    assert "--disable-uvicorn-access-log" not in command("embedding", version, access_log=True).argv
+    own = ("--no-disable-uvicorn-access-log",)
+    assert "--disable-uvicorn-access-log" not in command("embedding", version, extra_args=own).argv
+
+
 @pytest.mark.parametrize("version", VERSIONS[1:])
 def test_prefix_caching_serves_reranking_only(version: str) -> None:
     assert "--no-enable-prefix-caching" in command("embedding", version).argv

@@ -139,5 +139,10 @@ def test_replicas_share_the_gpu() -> None:
     assert all("--gpu-memory-utilization 0.3 " in line + " " for line in lines)
 
 
+def test_the_access_log_is_written_on_request() -> None:
+    assert "--disable-uvicorn-access-log" in serve("embedding", *ELSEWHERE).stdout
+    assert "--disable-uvicorn-access-log" not in serve("embedding", "--access-log", *ELSEWHERE).stdout
+
+
 def test_help_has_examples() -> None:
     assert "Example: qwen3-vllm serve embedding" in serve("--help").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -127,8 +128,9 @@ class _Log:
         if not self._path.exists():
             return
         with self._path.open("rb") as file:
-            if self._path.stat().st_size < self._seen:
-                self._seen = 0
+            size = os.fstat(file.fileno()).st_size
+            if size < self._seen:  # shortened: what was last written may be dropped, but nothing comes twice
+                self._seen = size
             file.seek(self._seen)
             fresh = file.read()
         whole, newline, _ = fresh.rpartition(b"\n")

@@ -119,6 +119,9 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Allow a public address without a key.")
     ] = False,
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="Write one line per request to vLLM's log.")
+    ] = False,
     log_dir: Annotated[
         Path | None, typer.Option(help="Where vLLM's logs go; default ~/.local/state/qwen3-vllm.")
     ] = None,
@@ -165,6 +168,7 @@ def serve(
                 prefix_caching=prefix_caching,
                 api_key_file=api_key_file,
                 open_metrics=open_metrics,
+                access_log=access_log,
                 insecure=insecure,
                 extra_args=ctx.meta.get(_VLLM_ARGS, ()),
             )

@@ -100,6 +100,8 @@ class _Builder:
         self._add("--host", options.host)
         self._add("--port", options.served_port)
         self._add("--served-model-name", options.served_model_name or DEFAULT_NAME[options.role])
+        if not options.access_log:
+            self._add("--disable-uvicorn-access-log")
 
     def _model_kind(self) -> None:
         """Say what the model is for, and what its config.json does not say."""

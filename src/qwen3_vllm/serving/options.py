@@ -20,7 +20,8 @@ class ServeOptions:
 
     `model` is a folder or a hub id. `port` 0 takes a free one. `gpu_memory_utilization` is this server's
     share of its GPU, 0 to 1. `api_key` reaches the server by environment only; `api_key_file` holds one
-    key a line. `extra_args` go to vLLM as they are and win over what the launcher would send.
+    key a line. `access_log`: one line per request. `extra_args` go to vLLM as they are and win over
+    what the launcher would send.
     """
 
     role: Role
@@ -43,6 +44,7 @@ class ServeOptions:
     api_key: str | None = field(default=None, repr=False)
     api_key_file: Path | None = None
     open_metrics: bool = False
+    access_log: bool = False
     insecure: bool = False
     extra_args: tuple[str, ...] = ()
 

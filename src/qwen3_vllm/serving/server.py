@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,7 @@ from .options import Command
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 20.0
+LOG_SECONDS = 2.0  # for the last lines of a dead server to reach its log
 TAIL_LINES = 25
 
 
@@ -51,8 +53,9 @@ OnProgress = Callable[[Progress], None]
 class Server:
     """One server process and all that it starts, as a context manager.
 
-    Its output goes to `log_path`, written afresh. It ends with `stop`, with the `with` block, and with the
-    process that started it, however that ends. `secret_env` is added to its environment and shown nowhere.
+    Its output goes to `log_path`, written afresh and never longer than 16 MiB. It ends with `stop`, with the
+    `with` block, and with the process that started it, however that ends. `secret_env` is added to its
+    environment and shown nowhere.
     """
 
     def __init__(
@@ -99,30 +102,41 @@ class Server:
         Raises:
             ServerDied: The program could not be started at all.
         """
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.log_path.parent.mkdir(parents=True, exist_ok=True)
+            self.log_path.write_bytes(b"")
+        except OSError as error:
+            raise ServerDied(f"cannot write the log {self.log_path}: {error}") from error
         environment = {**os.environ, **self.command.env, **self._secret_env}
         if "QWEN3_VLLM_API_KEY_FILE" in self.command.env:
             environment.pop("VLLM_API_KEY", None)  # vLLM's own guard would refuse the keys of the file
         self._started_at = time.monotonic()
-        with self.log_path.open("wb") as log:
-            try:
-                self._process = subprocess.Popen(
-                    self.command.argv,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise ServerDied(f"cannot start {self.command.argv[0]}: {error}") from error
-        self._watchdog = subprocess.Popen(
-            [sys.executable, "-I", "-S", watchdog.__file__, str(self._process.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        output, into_output = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                self.command.argv,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=into_output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._watchdog = subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-S", watchdog.__file__),
+                    *(str(self._process.pid), str(output), str(self.log_path)),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[output],
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ServerDied(f"cannot start {self.command.argv[0]}: {error}") from error
+        finally:
+            os.close(output)
+            os.close(into_output)
 
     def is_ready(self) -> bool:
         """Ask once whether it answers requests.
@@ -140,6 +154,8 @@ class Server:
 
     def death(self) -> ServerDied:
         """Describe how it ended."""
+        if self._watchdog is not None and self._watchdog.stdout is not None:
+            wait([self._watchdog.stdout.fileno()], LOG_SECONDS)
         log = self._log()
         return ServerDied(
             f"the {self.name} server died: {cause_of_death(log, self.exit_status or 0)}\n"
