@@ -61,6 +61,34 @@ def test_queries_get_their_instruction(
     np.testing.assert_allclose(vectors, right([prompt]), atol=1e-6)
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_each_query_may_have_an_instruction_of_its_own(
+    embedding_server: SocketServer, is_async: bool
+) -> None:
+    client, texts, tasks = client_of(embedding_server), ["q", "p", "q"], ["One", "", "Two"]
+
+    vectors = (
+        asyncio.run(client.aembed_queries(texts, instruction=tasks))
+        if is_async
+        else client.embed_queries(texts, instruction=tuple(tasks))
+    )
+
+    prompts = ["Instruct: One\nQuery:q", "p", "Instruct: Two\nQuery:q"]
+    np.testing.assert_allclose(vectors, right(prompts), atol=1e-6)
+
+
+def test_instructions_and_queries_must_be_as_many(embedding_server: SocketServer) -> None:
+    client = client_of(embedding_server)
+    with pytest.raises(errors.InputError, match="1 instructions for 2 queries"):
+        client.embed_queries(["q", "p"], instruction=["One"])
+    with pytest.raises(errors.InputError, match="query 1 has an instruction that is not a string") as caught:
+        client.embed_queries(["q", "p", "r"], instruction=["One", 3, "Two"])  # type: ignore[list-item]
+
+    assert caught.value.partial is not None
+    rest = right(["Instruct: One\nQuery:q", "Instruct: Two\nQuery:r"])
+    np.testing.assert_allclose(caught.value.partial[[0, 2]], rest, atol=1e-6)
+
+
 async def test_async_queries_get_their_instruction(embedding_server: SocketServer) -> None:
     vectors = await client_of(embedding_server).aembed_queries(["q"], instruction="Mine")
 

@@ -70,6 +70,16 @@ def test_a_base_url_is_taken_with_or_without_v1(url: str) -> None:
     assert client._transport.root == "http://h:1"
 
 
+def test_a_pasted_endpoint_says_to_leave_the_route_out() -> None:
+    with pytest.raises(errors.ConfigurationError, match="leave the route out"):
+        RerankSettings(base_url="http://h:8001/v1/score")
+
+
+@pytest.mark.parametrize("url", ["https://h/rerank/v1", "https://h/team/rerank", "https://h/v1/team"])
+def test_a_gateways_prefix_may_be_named_like_a_route(url: str) -> None:
+    assert RerankSettings(base_url=url).base_url == url
+
+
 @pytest.mark.parametrize("url", ["https://h/prefix", "https://h/prefix/v1"])
 def test_a_path_before_v1_is_kept(url: str) -> None:
     assert EmbeddingClient(base_url=url)._transport.root == "https://h/prefix"
@@ -91,6 +101,11 @@ def test_a_path_before_v1_is_kept(url: str) -> None:
         "http://[::1",
         "http://a..b",
         "http://a b",
+        "http://h:1/v1/embeddings",
+        "http://h:1/v1/score/",
+        "http://h:1/rerank",
+        "https://h/prefix/v1/classify",
+        "https://h/v2/rerank",
     ],
 )
 def test_a_base_url_that_cannot_work_is_refused(url: str) -> None:
@@ -149,6 +164,26 @@ def test_the_reranker_needs_an_instruction() -> None:
 def test_options_cannot_change_under_a_client() -> None:
     with pytest.raises(errors.ConfigurationError, match="frozen"):
         EmbeddingClient().batch_size = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "key", ["Bearer sk-1", "bearer  sk-1", " BEARER sk-1 ", "Bearer Bearer sk-1", "sk-1"]
+)
+def test_a_key_is_taken_with_its_scheme(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert EmbeddingSettings(api_key=key).api_key == SecretStr("sk-1")
+    monkeypatch.setenv("VLLM_API_KEY", key)
+    assert EmbeddingSettings().api_key == SecretStr("sk-1")
+    assert pickle.loads(pickle.dumps(EmbeddingSettings())).api_key == SecretStr("sk-1")
+
+
+@pytest.mark.parametrize("key", ["Bearer", "Bearer ", ""])
+def test_a_scheme_without_a_key_is_none(key: str) -> None:
+    assert EmbeddingSettings(api_key=key).api_key is None
+
+
+@pytest.mark.parametrize("key", ["bearer-4711", "Bearersk"])
+def test_a_key_that_begins_like_the_scheme_is_whole(key: str) -> None:
+    assert EmbeddingSettings(api_key=key).api_key == SecretStr(key)
 
 
 # --- secrets -------------------------------------------------------------------------------------------

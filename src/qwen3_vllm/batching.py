@@ -28,14 +28,21 @@ def check_text(text: object, name: str) -> None:
         raise errors.InputError(f"{name} {reason}")
 
 
+def check_list(items: object, noun: str) -> None:
+    """Raise InputError unless `items` can be counted and indexed, and is not one string."""
+    one = isinstance(items, str | bytes | bytearray | memoryview)
+    many = items.ndim > 0 if isinstance(items, np.ndarray) else isinstance(items, Sequence)
+    if one or not many:
+        raise errors.InputError(f"pass a list of {_plural(noun)}, not one {type(items).__name__}")
+
+
 def unsendable_texts(texts: Sequence[object], noun: str) -> Failures:
     """Find what no server can take, by index; the errors say what is wrong, not yet where.
 
     Raises:
         InputError: `texts` is one string, or no sequence: nothing can be indexed then.
     """
-    if isinstance(texts, str | bytes) or not isinstance(texts, Sequence | np.ndarray):
-        raise errors.InputError(f"pass a list of {_plural(noun)}, not one {type(texts).__name__}")
+    check_list(texts, noun)
     if _all_ascii(texts):
         return {}
     found: Failures = {}

@@ -77,12 +77,15 @@ class EmbeddingClient(EmbeddingSettings):
         """Copy; with other options, which are checked, the copy asks its server anew."""
         return type(self)(**{**dict(self), **update}) if update else super().model_copy(deep=deep)
 
-    def embed_queries(self, texts: Sequence[str], *, instruction: str | None = None) -> Vectors:
+    def embed_queries(
+        self, texts: Sequence[str], *, instruction: str | Sequence[str] | None = None
+    ) -> Vectors:
         """Embed queries, each with the instruction before it.
 
         Args:
             texts: Queries. `[]` gives shape (0, dimensions or 0) without a request.
-            instruction: For this call instead of the client's. `""` embeds the queries bare.
+            instruction: For this call instead of the client's: one, or one for each query. `""` embeds
+                queries bare.
 
         Returns:
             float32, shape (len(texts), dimensions), in order, rows of length 1.
@@ -94,7 +97,9 @@ class EmbeddingClient(EmbeddingSettings):
         """
         return self._transport.run(self._embed_queries(texts, instruction))
 
-    async def aembed_queries(self, texts: Sequence[str], *, instruction: str | None = None) -> Vectors:
+    async def aembed_queries(
+        self, texts: Sequence[str], *, instruction: str | Sequence[str] | None = None
+    ) -> Vectors:
         """Embed queries; see `embed_queries`."""
         return await self._transport.arun(self._embed_queries(texts, instruction))
 
@@ -124,65 +129,88 @@ class EmbeddingClient(EmbeddingSettings):
         await self._transport.arun(self._embed_documents(texts, show_progress, lists))
         return lists
 
-    def cache_namespace(self, role: CacheRole) -> str:
+    def cache_namespace(self, role: CacheRole, *, instruction: str | None = None) -> str:
         """Name a place for cached vectors, so that no lookup gives a vector of another kind.
 
         Different for queries and documents, models, checkpoints, dimensions and, for queries, instructions.
-        The server is asked, once, what it serves: it must run. A call's own `instruction` is not in it.
+        The server is asked, once, what it serves: it must run.
 
         Args:
             role: "query" or "document".
+            instruction: Of calls with one of their own; None: the client's.
 
         Returns:
             Letters, digits, `_`, `.` and `-`, under 100: fit for files, tables, and key prefixes.
         """
-        return self._transport.run(self._cache_namespace(role))
+        return self._transport.run(self._cache_namespace(role, instruction))
 
-    async def acache_namespace(self, role: CacheRole) -> str:
+    async def acache_namespace(self, role: CacheRole, *, instruction: str | None = None) -> str:
         """Name a place for cached vectors; see `cache_namespace`."""
-        return await self._transport.arun(self._cache_namespace(role))
+        return await self._transport.arun(self._cache_namespace(role, instruction))
 
-    def _cache_namespace(self, role: CacheRole) -> Flow[str]:
-        server = yield from self._server.get(self._ask_server)
-        return cache_namespace(role, server.model, server.root, self)
-
-    def _embed_queries(self, texts: Sequence[str], instruction: str | None) -> Flow[Vectors]:
+    def _cache_namespace(self, role: CacheRole, instruction: str | None) -> Flow[str]:
         task = self.instruction if instruction is None else instruction
         check_text(task, "the instruction")
-        return self._embed(texts, "query", lambda text: prompts.embedding_query(text, task))
+        server = yield from self._server.get(self._ask_server)
+        return cache_namespace(role, server.model, server.root, task, self)
+
+    def _embed_queries(self, texts: Sequence[str], instruction: str | Sequence[str] | None) -> Flow[Vectors]:
+        task = self.instruction if instruction is None else instruction
+        bad = unsendable_texts(texts, "query")
+        if isinstance(task, str) or not isinstance(task, Sequence | np.ndarray):
+            check_text(task, "the instruction")
+            tasks: Sequence[str] = [task] * len(texts)
+        else:
+            bad_tasks = unsendable_texts(task, "instruction")
+            bad |= {i: errors.InputError(f"has an instruction that {why}") for i, why in bad_tasks.items()}
+            tasks = task
+            if len(tasks) != len(texts):
+                raise errors.InputError(
+                    f"{len(tasks)} instructions for {len(texts)} queries: pass one, or one for each query"
+                )
+        prompted = [
+            prompts.embedding_query(query, task)
+            for index, (query, task) in enumerate(zip(texts, tasks, strict=True))
+            if index not in bad
+        ]
+        return self._embed(prompted, bad, "query")
 
     def _embed_documents(
         self, texts: Sequence[str], show_progress: bool, lists: Lists | None = None
     ) -> Flow[Vectors]:
-        return self._embed(texts, "document", prompts.embedding_document, show_progress, lists)
+        bad = unsendable_texts(texts, "document")
+        sendable = [text for index, text in enumerate(texts) if index not in bad] if bad else texts
+        prompted = list(map(prompts.embedding_document, sendable))
+        return self._embed(prompted, bad, "document", show_progress, lists)
 
     def _embed(
         self,
-        texts: Sequence[str],
+        prompted: list[str],
+        unsendable: Failures,
         noun: str,
-        prompt: Callable[[str], str],
         show_progress: bool = False,
         lists: Lists | None = None,
     ) -> Flow[Vectors]:
-        """Embed texts; `lists`, empty at first, has the same numbers in the end."""
-        unsendable = unsendable_texts(texts, noun)
-        if len(texts) == 0:
+        """Embed prompts: those of all texts but the unsendable ones, which are failures by index.
+
+        `lists`, empty at first, has the same numbers in the end.
+        """
+        count = len(prompted) + len(unsendable)
+        if count == 0:
             return np.empty((0, self.dimensions or 0), np.float32)
-        sendable = [t for i, t in enumerate(texts) if i not in unsendable] if unsendable else texts
-        prompted = list(map(prompt, sendable))
         unique = dict.fromkeys(prompted)
         vectors, refused = yield from self._embed_unique(list(unique), show_progress, lists)
-        if vectors is not None and not refused and len(unique) == len(texts):
+        if vectors is not None and not refused and len(unique) == count:
             return vectors
         row_of = {text: row for row, text in enumerate(unique)}
         places = map(row_of.__getitem__, prompted)
-        rows = [-1 if index in unsendable else next(places) for index in range(len(texts))]
+        rows = [-1 if index in unsendable else next(places) for index in range(count)]
         failures = unsendable | {index: refused[row] for index, row in enumerate(rows) if row in refused}
         if vectors is not None:
             vectors = vectors[rows]
             vectors[list(failures)] = np.nan
         if failures:
-            raise failed(failures, len(texts), noun, vectors)
+            raise failed(failures, count, noun, vectors)
         assert vectors is not None
         if lists is not None:
             lists[:] = [lists[row].copy() for row in rows]  # of a text that occurs twice, two lists

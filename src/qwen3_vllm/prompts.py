@@ -57,8 +57,9 @@ def neutralise(text: str) -> str:
 
 def embedding_query(query: str, instruction: str) -> str:
     """Format a query for Qwen3-Embedding. An empty instruction leaves the query bare, like a document."""
+    # Not an f-string: it would take a string enum's name for its value.
     query = neutralise(query)
-    return f"Instruct: {neutralise(instruction)}\nQuery:{query}" if instruction else query
+    return "Instruct: " + neutralise(instruction) + "\nQuery:" + query if instruction else query
 
 
 def embedding_document(document: str) -> str:
@@ -71,12 +72,12 @@ def rerank_head(query: str, instruction: str) -> str:
 
     Ending here keeps the part that is the same for all documents first, where vLLM's prefix cache finds it.
     """
-    return f"{RERANK_PREFIX}<Instruct>: {neutralise(instruction)}\n<Query>: {neutralise(query)}\n"
+    return RERANK_PREFIX + "<Instruct>: " + neutralise(instruction) + "\n<Query>: " + neutralise(query) + "\n"
 
 
 def rerank_tail(document: str) -> str:
     """Format the rest: the document and the opening of the model's answer."""
-    return f"<Document>: {neutralise(document)}{RERANK_SUFFIX}"
+    return "<Document>: " + neutralise(document) + RERANK_SUFFIX
 
 
 def rerank_prompt(query: str, document: str, instruction: str) -> str:

@@ -79,17 +79,24 @@ def select(
         combine: Gives the number to rank by; None ranks by relevance_score.
 
     Raises:
-        InputError: `combine` gave something that cannot be ranked.
+        InputError: `combine` gave something that is not a number.
     """
     kept = [r for r in results if score_threshold is None or r.relevance_score >= score_threshold]
     if combine is None:
         return [(result, result.relevance_score) for result in kept[:top_n]]
-    mixed = [float(combine(result.relevance_score, items[result.index])) for result in kept]
-    for result, number in zip(kept, mixed, strict=True):
-        if number != number:
-            raise errors.InputError(f"combine gave NaN for document {result.index}")
+    mixed = [_number(combine(result.relevance_score, items[result.index]), result.index) for result in kept]
     order = sorted(range(len(kept)), key=lambda i: -mixed[i])
     return [(kept[i], mixed[i]) for i in order[:top_n]]
+
+
+def _number(mixed: object, index: int) -> float:
+    try:
+        number = float(mixed)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = np.nan
+    if np.isnan(number):
+        raise errors.InputError(f"combine gave {mixed!r:.50} for document {index}, not a number")
+    return number
 
 
 class RerankClient(RerankSettings):
@@ -170,8 +177,8 @@ class RerankClient(RerankSettings):
         self, query: str, documents: Sequence[str], top_n: int | None, instruction: str | None
     ) -> Flow[list[RerankResult]]:
         check_text(query, "the query")
-        if top_n is not None and top_n < 0:
-            raise errors.InputError(f"top_n must be 0 or more, or None for all, not {top_n}")
+        if top_n is not None and (not isinstance(top_n, int | np.integer) or top_n < 0):
+            raise errors.InputError(f"top_n must be 0 or more, or None for all, not {top_n!r}")
         scores = yield from self._score(query, documents, instruction)
         return results_of(scores)[:top_n]
 
@@ -183,7 +190,7 @@ class RerankClient(RerankSettings):
         if not task.strip():
             raise errors.InputError("the instruction is empty; leave it out for Qwen's own")
         failures = unsendable_texts(documents, "document")
-        if isinstance(query, str):
+        if isinstance(query, str) or not isinstance(query, Sequence | np.ndarray):
             check_text(query, "the query")
             queries: Sequence[str] = [query] * len(documents)
         else:

@@ -17,6 +17,12 @@ from qwen3_vllm.prompts import DEFAULT_INSTRUCTION
 # the limit: 16 give 1,506, 64 give 1,727. More only adds latency.
 BATCH_SIZE = 32
 MAX_CONCURRENCY = 32
+# What people paste after the address. Alone it could be a gateway's prefix: then `/v1` follows it.
+_ROUTE = re.compile(
+    r"(?:.*/v\d)?/(?:embeddings|embed|score|rerank|classify|pooling|tokenize|detokenize|models|health|version"
+    r"|metrics|completions|chat/completions)"
+)
+_SCHEME = re.compile(r"(?:bearer(?:\s+|$))*", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SECRETS = ("api_key", "default_headers")
 
@@ -32,8 +38,13 @@ def _from_environment(name: str, default: str) -> Callable[[], str]:
     return lambda: os.environ.get(name) or default
 
 
+def _bare(key: str) -> str:
+    """The key itself, where it was given with its scheme: `Bearer sk…`."""
+    return _SCHEME.sub("", key.strip(" "), count=1)
+
+
 def _api_key_from_environment() -> SecretStr | None:
-    key = os.environ.get("VLLM_API_KEY", "").strip()
+    key = _bare(os.environ.get("VLLM_API_KEY", "").strip())
     return SecretStr(key) if key else None
 
 
@@ -43,7 +54,8 @@ class ServerSettings(Options):
     Attributes:
         base_url: Server's address, with or without `/v1`.
         model: Name the server knows the model by. None: the first of `/v1/models`, asked once.
-        api_key: Sent as a bearer token [VLLM_API_KEY]; never shown, never serialised.
+        api_key: Sent as a bearer token [VLLM_API_KEY], `Bearer` before it is left out; never shown, never
+            serialised.
         timeout: Seconds one request may take in all, from connecting to the last byte of the answer.
         max_retries: How often a failed request is sent again: lost connections, time-outs (once), 429,
             500, 502, 503 (after what Retry-After says) and 504.
@@ -69,6 +81,7 @@ class ServerSettings(Options):
     @field_validator("base_url")
     @classmethod
     def _check_base_url(cls, url: str) -> str:
+        url = url.strip()
         try:
             parts = urlsplit(url)
             # Reading the port checks it.
@@ -82,16 +95,22 @@ class ServerSettings(Options):
                 "base_url must hold no user, password, query or fragment: it appears in errors and logs; "
                 "pass credentials as api_key or default_headers"
             )
+        if _ROUTE.fullmatch(parts.path.rstrip("/")):
+            raise ValueError(
+                "base_url must be the server's address: leave the route out, as in http://127.0.0.1:8000/v1; "
+                "behind a prefix of that name, write /v1 after it"
+            )
         return url.rstrip("/")
 
     @field_validator("api_key")
     @classmethod
-    def _empty_key_is_none(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is None or not key.get_secret_value().strip():
+    def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
+        bare = _bare(key.get_secret_value()) if key else ""
+        if not bare.strip():
             return None
-        if not key.get_secret_value().isascii() or not key.get_secret_value().isprintable():
+        if not bare.isascii() or not bare.isprintable():
             raise ValueError("api_key must be printable ASCII")
-        return key
+        return SecretStr(bare)
 
     @field_validator("default_headers")
     @classmethod
