@@ -1,13 +1,15 @@
-"""LangChain: Embeddings, document compressor and two-stage retriever over the core clients."""
+"""LangChain: Embeddings, document compressor, cross-encoder and two-stage retriever over the core clients."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
+from qwen3_vllm.batching import check_list
 from qwen3_vllm.caching import CacheRole
 from qwen3_vllm.embedding import EmbeddingClient, floats_of_one
-from qwen3_vllm.errors import ConfigurationError
+from qwen3_vllm.errors import ConfigurationError, InputError
 from qwen3_vllm.options import Options
 from qwen3_vllm.reranking import RerankClient, RerankResult, select
 from qwen3_vllm.settings import EmbeddingSettings, RerankSettings
@@ -18,9 +20,11 @@ try:
         CallbackManagerForRetrieverRun,
         Callbacks,
     )
+    from langchain_core.cross_encoders import BaseCrossEncoder
     from langchain_core.documents import BaseDocumentCompressor, Document
     from langchain_core.embeddings import Embeddings
     from langchain_core.retrievers import BaseRetriever, RetrieverLike
+    from langchain_core.runnables import ConfigurableFieldSpec, RunnableConfig, ensure_config, patch_config
 except ImportError as error:
     raise ImportError('qwen3_vllm.langchain needs LangChain: pip install "qwen3-vllm[langchain]"') from error
 
@@ -64,19 +68,19 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, Embeddings):
         """Embed documents, without an instruction, in order."""
         return self.client.embed_documents_as_lists(texts, show_progress=self.show_progress)
 
-    def embed_query(self, text: str) -> list[float]:
-        """Embed a query, with the instruction."""
-        return floats_of_one(self.client.embed_queries([text]))
+    def embed_query(self, text: str, *, instruction: str | None = None) -> list[float]:
+        """Embed a query, with the instruction, or with one of its own."""
+        return floats_of_one(self.client.embed_queries([text], instruction=instruction))
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed documents; see `embed_documents`."""
         return await self.client.aembed_documents_as_lists(texts, show_progress=self.show_progress)
 
-    async def aembed_query(self, text: str) -> list[float]:
+    async def aembed_query(self, text: str, *, instruction: str | None = None) -> list[float]:
         """Embed a query; see `embed_query`."""
-        return floats_of_one(await self.client.aembed_queries([text]))
+        return floats_of_one(await self.client.aembed_queries([text], instruction=instruction))
 
-    def cache_namespace(self, role: CacheRole) -> str:
+    def cache_namespace(self, role: CacheRole, *, instruction: str | None = None) -> str:
         """Name a place for cached vectors; asks the server, see `EmbeddingClient.cache_namespace`.
 
         `CacheBackedEmbeddings` knows one namespace for queries and documents: give it two stores.
@@ -88,7 +92,7 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, Embeddings):
                 key_encoder="sha256",
             )
         """
-        return self.client.cache_namespace(role)
+        return self.client.cache_namespace(role, instruction=instruction)
 
 
 class Qwen3VLLMReranker(RerankSettings, BaseDocumentCompressor):
@@ -117,8 +121,10 @@ class Qwen3VLLMReranker(RerankSettings, BaseDocumentCompressor):
     model_config = ConfigDict(frozen=False)
 
     top_n: int | None = Field(default=3, ge=0)
-    score_threshold: float | None = None
-    combine: Callable[[float, Document], float] | None = Field(default=None, exclude=True, repr=False)
+    score_threshold: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    combine: SkipJsonSchema[Callable[[float, Document], float] | None] = Field(
+        default=None, exclude=True, repr=False
+    )
 
     _client: RerankClient | None = PrivateAttr(default=None)
 
@@ -129,20 +135,30 @@ class Qwen3VLLMReranker(RerankSettings, BaseDocumentCompressor):
         return self._client
 
     def compress_documents(
-        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+        self,
+        documents: Sequence[Document],
+        query: str,
+        callbacks: Callbacks | None = None,
+        *,
+        instruction: str | None = None,
     ) -> Sequence[Document]:
-        """Return the most relevant documents, best first.
+        """Return the most relevant documents, best first; `instruction` is for this call.
 
         They are copies, with the score in `metadata["relevance_score"]`; those given stay as they are.
         """
-        results = self.client.rerank(query, [document.page_content for document in documents])
+        results = self.client.rerank(query, _contents(documents), instruction=instruction)
         return self._selected(results, documents)
 
     async def acompress_documents(
-        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+        self,
+        documents: Sequence[Document],
+        query: str,
+        callbacks: Callbacks | None = None,
+        *,
+        instruction: str | None = None,
     ) -> Sequence[Document]:
         """Return the most relevant documents; see `compress_documents`."""
-        results = await self.client.arerank(query, [document.page_content for document in documents])
+        results = await self.client.arerank(query, _contents(documents), instruction=instruction)
         return self._selected(results, documents)
 
     def rerank(
@@ -181,6 +197,48 @@ class Qwen3VLLMReranker(RerankSettings, BaseDocumentCompressor):
         return [_with_score(documents[result.index], result.relevance_score) for result, _ in chosen]
 
 
+class Qwen3VLLMCrossEncoder(RerankSettings, BaseCrossEncoder):
+    """Qwen3-Reranker served by vLLM, as a LangChain cross-encoder, for classes that take one.
+
+    Setup:
+        Install `qwen3-vllm[langchain]` and start a server: `qwen3-vllm serve reranker`.
+
+    Key init args:
+        base_url: Server's address [QWEN3_RERANKER_URL], default `http://127.0.0.1:8001`.
+        instruction: Task sentence.
+        All others: see `qwen3_vllm.settings.RerankSettings`.
+
+    Instantiate:
+        >>> model = Qwen3VLLMCrossEncoder(base_url="http://127.0.0.1:8001")
+
+    Score:
+        >>> model.score([("What is gravity?", "Gravity attracts bodies.")])  # doctest: +SKIP
+        [0.9991]
+    """
+
+    model_config = ConfigDict(frozen=False)
+
+    _client: RerankClient | None = PrivateAttr(default=None)
+
+    @property
+    def client(self) -> RerankClient:
+        """The client underneath."""
+        self._client = RerankClient.of(self, self._client)
+        return self._client
+
+    def score(self, text_pairs: list[tuple[str, str]], *, instruction: str | None = None) -> list[float]:
+        """Score pairs of a query and a document, in order: P(yes), in [0, 1]."""
+        scores: list[float] = self.client.score(*_columns(text_pairs), instruction=instruction).tolist()
+        return scores
+
+    async def ascore(
+        self, text_pairs: list[tuple[str, str]], *, instruction: str | None = None
+    ) -> list[float]:
+        """Score pairs; see `score`."""
+        scores = await self.client.ascore(*_columns(text_pairs), instruction=instruction)
+        return [float(score) for score in scores]
+
+
 class Qwen3VLLMRetriever(Options, BaseRetriever):
     """Any retriever, reranked: finds candidates, then keeps the most relevant ones.
 
@@ -200,11 +258,14 @@ class Qwen3VLLMRetriever(Options, BaseRetriever):
 
     Retrieve:
         >>> documents = retriever.invoke("What is the capital of China?")  # doctest: +SKIP
+
+    A call's configuration reaches `retriever` as if that was called itself, with the callbacks of a child. So
+    do the keywords of a call, except `k`, `top_n` and `instruction`, which say how to rank.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    retriever: RetrieverLike
+    retriever: Annotated[RetrieverLike, WithJsonSchema({"type": "object"})]
     reranker: Qwen3VLLMReranker
     k: int | None = Field(default=None, ge=0)
 
@@ -227,18 +288,54 @@ class Qwen3VLLMRetriever(Options, BaseRetriever):
     def top_n(self, count: int | None) -> None:
         self.k = count
 
-    def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """What can be configured: all that `retriever` knows."""
+        return self.retriever.config_specs
+
+    def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:
+        """Find candidates and return the most relevant ones, best first."""
+        return super().invoke(input, config, _config=ensure_config(config), **kwargs)
+
+    async def ainvoke(
+        self, input: str, config: RunnableConfig | None = None, **kwargs: Any
     ) -> list[Document]:
-        candidates = self.retriever.invoke(query, config={"callbacks": run_manager.get_child()})
-        return list(self._reranker(k).compress_documents(candidates, query, run_manager.get_child()))
+        """Find candidates and return the most relevant ones; see `invoke`."""
+        return await super().ainvoke(input, config, _config=ensure_config(config), **kwargs)
+
+    def _get_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun,
+        k: int | None = None,
+        top_n: int | None = None,
+        instruction: str | None = None,
+        _config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> list[Document]:
+        reranker = self._reranker(_one_count(top_n, k))
+        config = patch_config(_config, callbacks=run_manager.get_child())
+        candidates = self.retriever.invoke(query, config, **kwargs)
+        child = run_manager.get_child()
+        return list(reranker.compress_documents(candidates, query, child, **_task(instruction)))
 
     async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
+        self,
+        query: str,
+        *,
+        run_manager: AsyncCallbackManagerForRetrieverRun,
+        k: int | None = None,
+        top_n: int | None = None,
+        instruction: str | None = None,
+        _config: RunnableConfig | None = None,
+        **kwargs: Any,
     ) -> list[Document]:
-        candidates = await self.retriever.ainvoke(query, config={"callbacks": run_manager.get_child()})
-        reranker = self._reranker(k)
-        return list(await reranker.acompress_documents(candidates, query, run_manager.get_child()))
+        reranker = self._reranker(_one_count(top_n, k))
+        config = patch_config(_config, callbacks=run_manager.get_child())
+        candidates = await self.retriever.ainvoke(query, config, **kwargs)
+        child = run_manager.get_child()
+        return list(await reranker.acompress_documents(candidates, query, child, **_task(instruction)))
 
     def _reranker(self, k: int | None) -> Qwen3VLLMReranker:
         k = self.k if k is None else k
@@ -248,6 +345,11 @@ class Qwen3VLLMRetriever(Options, BaseRetriever):
         return self.reranker.model_copy(update={"top_n": k})
 
 
+def _task(instruction: str | None) -> dict[str, str]:
+    """The keyword for a call with an instruction of its own; subclasses need not know it otherwise."""
+    return {} if instruction is None else {"instruction": instruction}
+
+
 def _one_count(top_n: int | None, k: int | None) -> int | None:
     """Give the number that two names of one option stand for."""
     if top_n is not None and k is not None and top_n != k:
@@ -255,7 +357,24 @@ def _one_count(top_n: int | None, k: int | None) -> int | None:
     return k if top_n is None else top_n
 
 
+def _columns(pairs: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    check_list(pairs, "pair")
+    for index, pair in enumerate(pairs):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InputError(f"pair {index} must be (query, document), not {type(pair).__name__}")
+    return [query for query, _ in pairs], [document for _, document in pairs]
+
+
+def _contents(documents: Sequence[Document]) -> list[str]:
+    check_list(documents, "document")
+    for index, document in enumerate(documents):
+        if not isinstance(document, Document):
+            raise InputError(f"document {index} is not a Document but {type(document).__name__}")
+    return [document.page_content for document in documents]
+
+
 def _texts(documents: Sequence[str | Document]) -> list[str]:
+    check_list(documents, "document")
     return [document.page_content if isinstance(document, Document) else document for document in documents]
 
 
