@@ -4,6 +4,7 @@ import asyncio
 import pickle
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from langchain_classic.embeddings import CacheBackedEmbeddings
 from langchain_classic.storage import LocalFileStore
+from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.ingestion.pipeline import get_transformation_hash
 from llama_index.core.storage.kvstore import SimpleKVStore
 
@@ -202,6 +204,88 @@ def test_llama_index_cache_goes_along_with_a_pickle(server: SocketServer) -> Non
     with_cache.get_query_embedding(TEXT)
     pickle.loads(pickle.dumps(with_cache)).get_query_embedding(TEXT)
     assert len(embedded(server)) == 1
+
+
+@pytest.mark.parametrize("way", ASKS)
+def test_llama_index_cache_stays_the_users_own(server: SocketServer, way: str) -> None:
+    store = SimpleKVStore()
+    with_cache = model(server, embeddings_cache=store)
+
+    vector = ASKS[way](with_cache, TEXT)
+
+    assert with_cache.embeddings_cache is store
+    role = "query" if way.startswith("query") else "document"
+    kept = with_cache.embeddings_cache.get(f"{with_cache.cache_namespace(role)}:{TEXT}", "embeddings")
+    assert list(kept.values()) == [vector]
+    with_cache.embeddings_cache.put_all([("mine", {"a": 1})])
+    assert store.get("mine") == {"a": 1}
+
+
+def test_llama_index_model_with_a_cache_is_serialised_as_llama_indexs_own(
+    server: SocketServer, tmp_path: Path
+) -> None:
+    store = SimpleKVStore()
+    ours, own = model(server, embeddings_cache=store), MockEmbedding(embed_dim=4, embeddings_cache=store)
+    ours.get_text_embedding(TEXT)
+
+    assert ours.to_dict()["embeddings_cache"] is own.to_dict()["embeddings_cache"] is store
+    ours.embeddings_cache.persist(str(tmp_path / "cache.json"))
+    found = SimpleKVStore.from_persist_path(str(tmp_path / "cache.json"))
+    model(server, embeddings_cache=found).get_text_embedding(TEXT)
+    assert len(embedded(server)) == 1
+
+
+@pytest.mark.parametrize("way", ["query", "query, async"])
+def test_llama_index_cache_follows_a_calls_instruction(server: SocketServer, way: str) -> None:
+    with_cache = model(server, embeddings_cache=SimpleKVStore())
+
+    def ask(of: llama_index.Qwen3VLLMEmbeddings, instruction: str | None) -> list[float]:
+        if way == "query":
+            return of.get_query_embedding(TEXT, instruction=instruction)
+        return asyncio.run(of.aget_query_embedding(TEXT, instruction=instruction))
+
+    vectors = {task: ask(with_cache, task) for task in (None, "Find code", "", "Find prose")}
+
+    assert vectors == {task: ask(model(server), task) for task in vectors}
+    asked = len(embedded(server))
+    assert vectors == {task: ask(with_cache, task) for task in vectors}
+    assert len(embedded(server)) == asked
+    assert (
+        ask(model(server, embeddings_cache=with_cache.embeddings_cache, instruction="Find code"), None)
+        == (vectors["Find code"])
+    )
+    assert len(embedded(server)) == asked
+    assert with_cache.instruction == model(server).instruction
+
+
+def test_llama_index_cache_keeps_calls_of_threads_apart(server: SocketServer) -> None:
+    with_cache = model(server, embeddings_cache=SimpleKVStore())
+    plain = {name: ask(model(server), TEXT) for name, ask in ASKS.items()}
+
+    with ThreadPoolExecutor(8) as pool:
+        calls = [(name, pool.submit(ASKS[name], with_cache, TEXT)) for name in [*ASKS] * 8]
+
+    assert all(call.result() == plain[name] for name, call in calls)
+
+
+async def test_llama_index_cache_keeps_calls_of_tasks_apart(server: SocketServer) -> None:
+    with_cache, plain = model(server, embeddings_cache=SimpleKVStore()), model(server)
+    tasks = ["One", "Two", "Three"] * 4
+
+    vectors = await asyncio.gather(*(with_cache.aget_query_embedding(TEXT, instruction=t) for t in tasks))
+
+    assert vectors == [await plain.aget_query_embedding(TEXT, instruction=task) for task in tasks]
+
+
+def test_llama_index_cache_that_is_empty_is_used(server: SocketServer) -> None:
+    class Counted(SimpleKVStore):
+        def __len__(self) -> int:
+            return len(self.get_all("embeddings"))
+
+    store = Counted()
+    for _ in range(2):
+        model(server, embeddings_cache=store).get_text_embedding(TEXT)
+    assert len(embedded(server)) == len(store) == 1
 
 
 def test_llama_index_cache_must_be_a_store(server: SocketServer) -> None:

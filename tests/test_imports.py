@@ -36,7 +36,7 @@ LAYERS = (
     },
     {"cli"},
 )
-WITHIN = {("llama_index", "_llama_index_cache"), ("_llama_index_cache", "llama_index")}
+WITHIN = {("llama_index", "_llama_index_cache")}
 CORE = set().union(*LAYERS[:10])
 NOT_AT_IMPORT = (
     "langchain",

@@ -63,6 +63,7 @@ def test_the_public_classes_are_all_tested() -> None:
         "qwen3_vllm.reranking.RerankClient",
         "qwen3_vllm.langchain.Qwen3VLLMEmbeddings",
         "qwen3_vllm.langchain.Qwen3VLLMReranker",
+        "qwen3_vllm.langchain.Qwen3VLLMCrossEncoder",
         "qwen3_vllm.langchain.Qwen3VLLMRetriever",
         "qwen3_vllm.llama_index.Qwen3VLLMEmbeddings",
         "qwen3_vllm.llama_index.Qwen3VLLMReranker",
@@ -123,6 +124,26 @@ def test_none_assigned_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert embeddings.api_key is not None and embeddings.api_key.get_secret_value() == KEY
     assert embeddings.batch_size == 32
+
+
+@ALL
+@pytest.mark.parametrize("mode", ["validation", "serialization"])
+def test_every_class_has_a_json_schema(mode: Any, kind: type[Options]) -> None:
+    schema = kind.model_json_schema(mode=mode)
+
+    if mode == "validation":
+        assert {bad(kind), *NEEDED.get(kind, {})} <= set(schema["properties"])
+    assert KEY not in str(schema)
+
+
+@pytest.mark.parametrize("kind", [langchain.Qwen3VLLMReranker, llama_index.Qwen3VLLMReranker])
+@pytest.mark.parametrize("threshold", [80, -0.01, 1.01, float("nan"), float("inf")])
+def test_a_score_threshold_is_a_probability(threshold: float, kind: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match="score_threshold"):
+        kind(score_threshold=threshold)
+    made = kind(score_threshold=0)
+    with pytest.raises(errors.ConfigurationError, match="score_threshold"):
+        made.score_threshold = threshold
 
 
 def test_a_near_miss_is_named() -> None:

@@ -1,11 +1,14 @@
 """LlamaIndex: embedding model and node postprocessor over the core clients."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
+from qwen3_vllm.batching import check_list, check_text
 from qwen3_vllm.caching import CacheRole
 from qwen3_vllm.embedding import EmbeddingClient, floats_of_one
 from qwen3_vllm.errors import InputError
@@ -24,7 +27,7 @@ try:
     from llama_index_instrumentation.event_handlers import NullEventHandler
     from llama_index_instrumentation.span_handlers import NullSpanHandler
 
-    from qwen3_vllm._llama_index_cache import ApartCacheEmbedding
+    from qwen3_vllm._llama_index_cache import CallStore
 except ImportError as error:
     raise ImportError(
         'qwen3_vllm.llama_index needs LlamaIndex: pip install "qwen3-vllm[llama-index]"'
@@ -51,7 +54,7 @@ def _one_name(options: Any) -> Any:
     return {**options, "model": name, "model_name": name or _ASK_SERVER}
 
 
-class Qwen3VLLMEmbeddings(EmbeddingSettings, ApartCacheEmbedding):
+class Qwen3VLLMEmbeddings(EmbeddingSettings, BaseEmbedding):
     """Qwen3-Embedding served by vLLM, as a LlamaIndex embedding model.
 
     Queries get the instruction, texts do not.
@@ -65,8 +68,9 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, ApartCacheEmbedding):
         num_workers: Handovers at once in async use; None for all. `max_concurrency` bounds the requests.
         instruction: Task sentence for queries.
         dimensions: Length of the vectors; None for the model's own.
-        embeddings_cache: Any key-value store of LlamaIndex. Vectors of queries and texts, and of different
-            models, instructions and dimensions, are kept apart in it.
+        embeddings_cache: Any key-value store of LlamaIndex. Its keys are `cache_namespace(role)`, a colon and
+            the text, so that vectors of queries and texts, and of different models, instructions and
+            dimensions, are kept apart in it.
         All others: see `qwen3_vllm.settings.EmbeddingSettings`.
 
     Examples:
@@ -86,6 +90,7 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, ApartCacheEmbedding):
     embed_batch_size: int = Field(default=BATCH_SIZE * MAX_CONCURRENCY, gt=0, le=2048)
 
     _client: EmbeddingClient | None = PrivateAttr(default=None)
+    _instruction: str | None = PrivateAttr(default=None)  # of one call
 
     _twins: ClassVar[Mapping[str, str]] = _TWINS
     _one_name = model_validator(mode="before")(_one_name)
@@ -108,29 +113,67 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, ApartCacheEmbedding):
         self._client = EmbeddingClient.of(self, self._client)
         return self._client
 
-    def cache_namespace(self, role: CacheRole) -> str:
+    def cache_namespace(self, role: CacheRole, *, instruction: str | None = None) -> str:
         """Name a place for cached vectors; asks the server, see `EmbeddingClient.cache_namespace`."""
-        return self.client.cache_namespace(role)
+        return self.client.cache_namespace(role, instruction=instruction)
 
-    async def acache_namespace(self, role: CacheRole) -> str:
+    async def acache_namespace(self, role: CacheRole, *, instruction: str | None = None) -> str:
         """Name a place for cached vectors; see `cache_namespace`."""
-        return await self.client.acache_namespace(role)
+        return await self.client.acache_namespace(role, instruction=instruction)
+
+    def get_query_embedding(self, query: str, *, instruction: str | None = None) -> Embedding:
+        """Embed a query, with the instruction, or with one of its own."""
+        return super(Qwen3VLLMEmbeddings, self._for_call("query", instruction)).get_query_embedding(query)
+
+    async def aget_query_embedding(self, query: str, *, instruction: str | None = None) -> Embedding:
+        """Embed a query; see `get_query_embedding`."""
+        called = self._for_call("query", instruction)
+        return await super(Qwen3VLLMEmbeddings, called).aget_query_embedding(query)
+
+    def get_text_embedding(self, text: str) -> Embedding:
+        """Embed a text, without an instruction."""
+        return super(Qwen3VLLMEmbeddings, self._for_call("document")).get_text_embedding(text)
+
+    async def aget_text_embedding(self, text: str) -> Embedding:
+        """Embed a text; see `get_text_embedding`."""
+        return await super(Qwen3VLLMEmbeddings, self._for_call("document")).aget_text_embedding(text)
 
     def get_text_embedding_batch(
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
     ) -> list[Embedding]:
         """Embed texts, without an instruction, in order."""
+        check_list(texts, "document")
         if show_progress or self._is_followed():
-            return super().get_text_embedding_batch(texts, show_progress, **kwargs)
+            called = self._for_call("document")
+            return super(Qwen3VLLMEmbeddings, called).get_text_embedding_batch(texts, show_progress, **kwargs)
         return self._get_text_embeddings(texts)
 
     async def aget_text_embedding_batch(
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
     ) -> list[Embedding]:
         """Embed texts; see `get_text_embedding_batch`."""
+        check_list(texts, "document")
         if show_progress or self._is_followed():
-            return await super().aget_text_embedding_batch(texts, show_progress, **kwargs)
+            called = self._for_call("document")
+            return await super(Qwen3VLLMEmbeddings, called).aget_text_embedding_batch(
+                texts, show_progress, **kwargs
+            )
         return await self._aget_text_embeddings(texts)
+
+    def _for_call(self, role: CacheRole, instruction: str | None = None) -> Self:
+        """This model; or, where it has a cache or the call an instruction of its own, a copy for that call.
+
+        LlamaIndex looks into `embeddings_cache` by the text alone, so the copy has a view of the store there.
+        """
+        if self.embeddings_cache is None and instruction is None:
+            return self
+        _ = self.client  # made before the copy, so that all copies share it
+        called = copy.copy(self)
+        called._instruction = instruction
+        if self.embeddings_cache is not None:
+            store = CallStore(self.embeddings_cache, self, role, instruction)
+            called.__dict__["embeddings_cache"] = store  # past the checks of an assignment, which cost more
+        return called
 
     def _is_followed(self) -> bool:
         """Whether anything sees the steps of a batch: a cache, a rate limiter, handlers of events or spans.
@@ -146,10 +189,10 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, ApartCacheEmbedding):
         )
 
     def _get_query_embedding(self, query: str) -> Embedding:
-        return floats_of_one(self.client.embed_queries([query]))
+        return floats_of_one(self.client.embed_queries([query], instruction=self._instruction))
 
     async def _aget_query_embedding(self, query: str) -> Embedding:
-        return floats_of_one(await self.client.aembed_queries([query]))
+        return floats_of_one(await self.client.aembed_queries([query], instruction=self._instruction))
 
     def _get_text_embedding(self, text: str) -> Embedding:
         return self._get_text_embeddings([text])[0]
@@ -206,8 +249,10 @@ class Qwen3VLLMReranker(RerankSettings, BaseNodePostprocessor):
 
     model_name: str = _ASK_SERVER
     top_n: int | None = Field(default=2, ge=0)
-    score_threshold: float | None = None
-    combine: Callable[[float, NodeWithScore], float] | None = Field(default=None, exclude=True, repr=False)
+    score_threshold: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    combine: SkipJsonSchema[Callable[[float, NodeWithScore], float] | None] = Field(
+        default=None, exclude=True, repr=False
+    )
 
     _client: RerankClient | None = PrivateAttr(default=None)
 
@@ -225,20 +270,50 @@ class Qwen3VLLMReranker(RerankSettings, BaseNodePostprocessor):
         self._client = RerankClient.of(self, self._client)
         return self._client
 
-    def _postprocess_nodes(
-        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    def postprocess_nodes(
+        self,
+        nodes: list[NodeWithScore],
+        query_bundle: QueryBundle | None = None,
+        query_str: str | None = None,
+        *,
+        instruction: str | None = None,
     ) -> list[NodeWithScore]:
-        query = _query(query_bundle)
+        """Return the most relevant nodes, best first; `instruction` is for this call."""
+        return self._postprocess_nodes(nodes, _query(query_bundle, query_str), **_task(instruction))
+
+    async def apostprocess_nodes(
+        self,
+        nodes: list[NodeWithScore],
+        query_bundle: QueryBundle | None = None,
+        query_str: str | None = None,
+        *,
+        instruction: str | None = None,
+    ) -> list[NodeWithScore]:
+        """Return the most relevant nodes; see `postprocess_nodes`."""
+        return await self._apostprocess_nodes(nodes, _query(query_bundle, query_str), **_task(instruction))
+
+    def _postprocess_nodes(
+        self,
+        nodes: list[NodeWithScore],
+        query_bundle: QueryBundle | None = None,
+        *,
+        instruction: str | None = None,
+    ) -> list[NodeWithScore]:
+        query, texts = _query(query_bundle), _texts(nodes)
         with self._reporting(nodes, query) as report:
-            results = self.client.rerank(query.query_str, _texts(nodes))
+            results = self.client.rerank(query.query_str, texts, instruction=instruction)
             return report(self._selected(results, nodes))
 
     async def _apostprocess_nodes(
-        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+        self,
+        nodes: list[NodeWithScore],
+        query_bundle: QueryBundle | None = None,
+        *,
+        instruction: str | None = None,
     ) -> list[NodeWithScore]:
-        query = _query(query_bundle)
+        query, texts = _query(query_bundle), _texts(nodes)
         with self._reporting(nodes, query) as report:
-            results = await self.client.arerank(query.query_str, _texts(nodes))
+            results = await self.client.arerank(query.query_str, texts, instruction=instruction)
             return report(self._selected(results, nodes))
 
     @contextmanager
@@ -281,13 +356,29 @@ class Qwen3VLLMReranker(RerankSettings, BaseNodePostprocessor):
         ]
 
 
-def _query(query_bundle: QueryBundle | None) -> QueryBundle:
+def _query(query_bundle: QueryBundle | None, query_str: str | None = None) -> QueryBundle:
+    if query_bundle is not None and query_str is not None:
+        raise InputError("pass query_bundle or query_str, not both")
+    if query_str is not None:
+        check_text(query_str, "the query")
+        return QueryBundle(query_str)
     if query_bundle is None:
         raise InputError("reranking needs a query: pass query_bundle or query_str")
+    if not isinstance(query_bundle, QueryBundle):
+        raise InputError(f"query_bundle is a {type(query_bundle).__name__}; pass a string as query_str")
     return query_bundle
 
 
+def _task(instruction: str | None) -> dict[str, str]:
+    """The keyword for a call with an instruction of its own; subclasses need not know it otherwise."""
+    return {} if instruction is None else {"instruction": instruction}
+
+
 def _texts(nodes: Sequence[NodeWithScore]) -> list[str]:
+    check_list(nodes, "node")
+    for index, node in enumerate(nodes):
+        if not isinstance(node, NodeWithScore):
+            raise InputError(f"node {index} is not a NodeWithScore but {type(node).__name__}")
     return [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
 
 
