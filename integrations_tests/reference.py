@@ -6,6 +6,7 @@ Written from the model cards and apart from the package, so that a mistake in on
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +28,11 @@ class ReferenceEmbedding:
         self._model_path = model_path
 
     @cached_property
-    def _tokenizer(self):
+    def _tokenizer(self) -> Any:
         return AutoTokenizer.from_pretrained(self._model_path)
 
     @cached_property
-    def _model(self):
+    def _model(self) -> Any:
         return AutoModel.from_pretrained(self._model_path, dtype=torch.float32).eval()
 
     def queries(self, queries: Sequence[str], instruction: str = INSTRUCTION) -> NDArray[np.float32]:
@@ -56,11 +57,11 @@ class ReferenceReranker:
         self._model_path = model_path
 
     @cached_property
-    def _tokenizer(self):
+    def _tokenizer(self) -> Any:
         return AutoTokenizer.from_pretrained(self._model_path, padding_side="left")
 
     @cached_property
-    def _model(self):
+    def _model(self) -> Any:
         return AutoModelForCausalLM.from_pretrained(self._model_path, dtype=torch.float32).eval()
 
     def scores(

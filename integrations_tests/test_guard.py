@@ -35,7 +35,7 @@ def routes(server: Server) -> list[tuple[str, str]]:
 
 
 def status(server: Server, method: str, path: str, headers: dict[str, str] | None = None) -> int:
-    body = {} if method == "POST" else None
+    body: dict[str, str] | None = {} if method == "POST" else None
     answer = requests.request(method, server.base_url + path, json=body, headers=headers, timeout=60)
     return answer.status_code
 

@@ -110,8 +110,9 @@ def test_a_query_without_its_instruction_embeds_differently(
     assert cosines(vectors, embedding_reference.queries(QUERIES)).max() < 0.99
 
 
-def cosines(vectors: np.ndarray, expected: np.ndarray) -> np.ndarray:
+def cosines(vectors: object, expected: np.ndarray) -> np.ndarray:
     """Row by row; `expected` has length 1, `vectors` must have it too."""
+    assert isinstance(vectors, np.ndarray)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     return (vectors * expected).sum(axis=1)
 
@@ -122,10 +123,10 @@ class ThroughClient:
     def __init__(self, url: str, instruction: str | None) -> None:
         self.reranker = RerankClient(base_url=url, instruction=instruction or INSTRUCTION)
 
-    def scores(self, query: str) -> Sequence[float]:
+    def scores(self, query: str) -> np.ndarray:
         return self.reranker.score(query, TEXTS)
 
-    async def ascores(self, query: str) -> Sequence[float]:
+    async def ascores(self, query: str) -> np.ndarray:
         return await self.reranker.ascore(query, TEXTS)
 
 
@@ -191,10 +192,10 @@ def test_scores_are_those_of_transformers(
 ) -> None:
     way = through(any_reranker_server.base_url, instruction)
 
-    scores = asyncio.run(way.ascores(query)) if is_async else way.scores(query)
+    scores = np.asarray(asyncio.run(way.ascores(query)) if is_async else way.scores(query))
 
     expected = reranker_reference.scores(query, TEXTS, instruction or INSTRUCTION)
-    print(f"worst difference of a score: {np.abs(np.subtract(scores, expected)).max():.7f}")
+    print(f"worst difference of a score: {np.abs(scores - expected).max():.7f}")
     np.testing.assert_allclose(scores, expected, rtol=0, atol=TOLERANCE)
 
 

@@ -81,7 +81,8 @@ class TestRay:
         )
 
     def test_works_on_both_nodes(self, tmp_path: Path) -> None:
-        canned, raylets = Canned(), set()
+        canned = Canned()
+        raylets: set[int] = set()
 
         def answer(request: Request) -> Reply:
             raylets.update(process.ppid() for process in actor_processes())
@@ -143,7 +144,7 @@ class TestRay:
         job = Job(client, [source], Fields(), out, "canned", canned.vector(PROBE))
         batch = {name: np.array([value]) for name, value in part._asdict().items()}
         done = PartEmbedder(pickle.dumps(job))(batch)
-        assert (done["rows"], done["kept"], done["error"]) == ([60], [60], [b""])
+        assert [list(done[name]) for name in ("rows", "kept", "error")] == [[60], [60], [b""]]
         assert canned.texts == []
 
     def test_outlives_a_worker_that_is_killed(self, tmp_path: Path) -> None:

@@ -219,17 +219,17 @@ class TestAnotherRun:
         ids=lambda change: next(iter(change)),
     )
     def test_with_other_options_is_refused(
-        self, tmp_path: Path, server: SocketServer, client: EmbeddingClient, change: dict[str, object]
+        self, tmp_path: Path, server: SocketServer, client: EmbeddingClient, change: dict[str, Any]
     ) -> None:
         path = write_jsonl(tmp_path / "a.jsonl", 5)
         embed_files([path], tmp_path / "out", client=client)
         (name,) = change
         with pytest.raises(ConfigurationError, match=f"begun with {name}=.*this run has {name}="):
             if name in EmbeddingClient.model_fields:
-                client = EmbeddingClient(base_url=server.base_url, **change)  # type: ignore[arg-type]
+                client = EmbeddingClient(base_url=server.base_url, **change)
                 embed_files([path], tmp_path / "out", client=client)
             else:
-                embed_files([path], tmp_path / "out", client=client, **change)  # type: ignore[arg-type]
+                embed_files([path], tmp_path / "out", client=client, **change)
 
     def test_with_other_inputs_is_refused(self, tmp_path: Path, client: EmbeddingClient) -> None:
         a, b = write_jsonl(tmp_path / "a.jsonl", 5), write_jsonl(tmp_path / "b.jsonl", 5)

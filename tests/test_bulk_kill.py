@@ -118,7 +118,8 @@ def test_chunks_that_another_release_cut_differently_are_not_mistaken(
 @pytest.fixture
 def killing_server() -> Iterator[tuple[str, Canned, Callable[[int], None], dict[str, int]]]:
     """A server that kills its client when it has been asked for so many documents."""
-    canned, limit, victim = Canned(), [10**9], {}
+    canned, limit = Canned(), [10**9]
+    victim: dict[str, int] = {}
     lock = threading.Lock()
 
     def answer(request: Request) -> Reply:

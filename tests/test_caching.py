@@ -174,8 +174,13 @@ def test_llama_index_cache_keeps_options_apart(
     assert ASKS[way](other, TEXT) == ASKS[way](model(server, **options), TEXT)
 
 
+def assigned(model: llama_index.Qwen3VLLMEmbeddings) -> llama_index.Qwen3VLLMEmbeddings:
+    model.instruction = "Find code"
+    return model
+
+
 CHANGES: dict[str, Callable[[llama_index.Qwen3VLLMEmbeddings], llama_index.Qwen3VLLMEmbeddings]] = {
-    "assignment": lambda model: setattr(model, "instruction", "Find code") or model,
+    "assignment": assigned,
     "copy": lambda model: model.model_copy(update={"instruction": "Find code"}),
     "deep copy": lambda model: model.model_copy(update={"instruction": "Find code"}, deep=True),
     "dict": lambda model: type(model).from_dict(model.to_dict() | {"instruction": "Find code"}),

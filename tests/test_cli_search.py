@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm.bulk import embed_files

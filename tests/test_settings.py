@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from qwen3_vllm import EmbeddingClient, RerankClient, errors
-from qwen3_vllm.settings import EmbeddingSettings, RerankSettings, ServerSettings
+from qwen3_vllm.settings import EmbeddingSettings, RerankSettings
 
 from .conftest import Embed
 from .fake_vllm import FakeVLLM
@@ -22,8 +22,8 @@ BOTH = pytest.mark.parametrize("settings", [EmbeddingSettings, RerankSettings])
 
 
 @BOTH
-def test_defaults_are_those_of_vllm(settings: type[ServerSettings]) -> None:
-    port = {EmbeddingSettings: "8000/v1", RerankSettings: "8001"}[settings]
+def test_defaults_are_those_of_vllm(settings: type[EmbeddingSettings] | type[RerankSettings]) -> None:
+    port = "8000/v1" if settings is EmbeddingSettings else "8001"
 
     assert settings().base_url == f"http://127.0.0.1:{port}"
     assert settings().api_key is None
@@ -34,7 +34,7 @@ def test_defaults_are_those_of_vllm(settings: type[ServerSettings]) -> None:
     [(EmbeddingSettings, "QWEN3_EMBEDDING_URL"), (RerankSettings, "QWEN3_RERANKER_URL")],
 )
 def test_the_environment_names_the_server_unless_an_argument_does(
-    settings: type[ServerSettings], name: str, monkeypatch: pytest.MonkeyPatch
+    settings: type[EmbeddingSettings] | type[RerankSettings], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "http://elsewhere:1")
 
@@ -45,7 +45,7 @@ def test_the_environment_names_the_server_unless_an_argument_does(
 
 @BOTH
 def test_the_environment_has_the_key_unless_an_argument_does(
-    settings: type[ServerSettings], monkeypatch: pytest.MonkeyPatch
+    settings: type[EmbeddingSettings] | type[RerankSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VLLM_API_KEY", "from-environment")
 
@@ -150,7 +150,7 @@ def test_a_line_end_after_a_key_of_the_environment_is_no_part_of_it(monkeypatch:
     ids=str,
 )
 def test_an_option_that_cannot_work_is_refused(
-    settings: type[ServerSettings], options: dict[str, object]
+    settings: type[EmbeddingSettings] | type[RerankSettings], options: dict[str, object]
 ) -> None:
     with pytest.raises(errors.ConfigurationError):
         settings(**options)
@@ -256,7 +256,7 @@ def test_a_key_that_the_server_echoes_is_hidden(
         {"api_key": KEY} if where == "api_key" else {"default_headers": {"Authorization": f"Bearer {KEY}"}}
     )
     with serve(FakeVLLM("embedding", api_key=KEY)) as server:
-        client = EmbeddingClient(base_url=server.base_url, max_retries=1, **secret)  # type: ignore[arg-type]
+        client = EmbeddingClient(base_url=server.base_url, max_retries=1, **secret)
         client.embed_documents(["warm"])
         server.fault = always(echo)  # type: ignore[arg-type]
 

@@ -10,7 +10,7 @@ import requests
 from benchmarks.__main__ import app
 from benchmarks.bars import with_bars
 from benchmarks.canned import canned_server
-from benchmarks.measure import Plan, Result, Round, Series, ratio, rounds, spread
+from benchmarks.measure import Case, Plan, Result, Round, Series, ratio, rounds, spread
 from benchmarks.run import run_bench
 from tests.fake_vllm import FakeVLLM
 from tests.faults import serve
@@ -30,7 +30,7 @@ def canned() -> Iterator[str]:
         yield url
 
 
-def series(client: str, *turns: tuple[float, float], case: str = "documents", size: int = 100) -> Series:
+def series(client: str, *turns: tuple[float, float], case: Case = "documents", size: int = 100) -> Series:
     """One call a round; `turns` are its seconds and its seconds of CPU."""
     return Series(case, client, size, tuple(Round((wall,), cpu) for wall, cpu in turns))
 
@@ -254,7 +254,7 @@ def test_a_client_that_fails_in_mid_run_is_one_clear_error(
 
         return embed
 
-    monkeypatch.setitem(contestants.DOCUMENTS, contestants.REQUESTS, ("requests", breaks_later))  # type: ignore[arg-type]
+    monkeypatch.setitem(contestants.DOCUMENTS, contestants.REQUESTS, ("requests", breaks_later))
 
     with pytest.raises(Qwen3VLLMError, match="mid-run: gone"):
         run_bench(Plan(canned, documents=2, calls=1, rounds=1, queries=1, only=("raw",)))

@@ -241,7 +241,7 @@ def test_a_step_is_no_longer_than_all_sequences() -> None:
         ("embedding", "0.33.0", {}, Machine(16, (Gpu("NVIDIA B200", 180 * 2**30),))),
         ("embedding", "0.33.0", {}, Machine(20, (Gpu("NVIDIA GB10", 119 * 2**30),))),
         ("embedding", "0.33.0", {}, Machine(16, (Gpu("NVIDIA H100 80GB HBM3", 0),))),
-        ("embedding", "0.33.0", {}, Machine(16, (*H100_HOST.gpus, *GPU_HOST.gpus))),
+        ("embedding", "0.33.0", {}, Machine(16, (*(H100_HOST.gpus or ()), *(GPU_HOST.gpus or ())))),
         ("embedding", "0.33.0", {}, Machine()),
         ("embedding", "0.33.0", {"weights_bytes": 8 * 2**30}, H100_HOST),
         ("embedding", "0.33.0", {"quantization": "awq"}, H100_HOST),

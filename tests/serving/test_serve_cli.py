@@ -6,9 +6,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from packaging.version import Version
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from qwen3_vllm.cli import app
 from qwen3_vllm.serving.machine import VllmBuild

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ def embed_stream(
     client: EmbeddingClient,
     *,
     on_failure: Callable[[Id, Qwen3VLLMError], None] | None = None,
-) -> Iterator[tuple[list[Id], Vectors]]:
+) -> Generator[tuple[list[Id], Vectors], None, None]:
     """Embed documents as they come, in order, in memory that does not grow with their number.
 
     Args:
