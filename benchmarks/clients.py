@@ -111,13 +111,13 @@ def our_defaults(target: Target, tools: Tools) -> Embed:
 def our_langchain(target: Target, tools: Tools) -> Embed:
     kind = import_module("qwen3_vllm.langchain").Qwen3VLLMEmbeddings
     made = kind(base_url=target.root, model=target.model, api_key=target.key or None, **_sized(target))
-    return made.embed_documents  # type: ignore[no-any-return]
+    return made.embed_documents
 
 
 def our_llama_index(target: Target, tools: Tools) -> Embed:
     kind = import_module("qwen3_vllm.llama_index").Qwen3VLLMEmbeddings
     made = kind(base_url=target.root, model_name=target.model, api_key=target.key or None, **_sized(target))
-    return made.get_text_embedding_batch  # type: ignore[no-any-return]
+    return made.get_text_embedding_batch
 
 
 def langchain_openai(target: Target, tools: Tools) -> Embed:
@@ -129,7 +129,7 @@ def langchain_openai(target: Target, tools: Tools) -> Embed:
         check_embedding_ctx_length=False,
         chunk_size=target.plan.batch,
     )
-    return made.embed_documents  # type: ignore[no-any-return]
+    return made.embed_documents
 
 
 def llama_index_openai_like(target: Target, tools: Tools) -> Embed:
@@ -139,7 +139,7 @@ def llama_index_openai_like(target: Target, tools: Tools) -> Embed:
         api_key=target.key or "EMPTY",
         embed_batch_size=min(target.plan.batch, 2048),
     )
-    return made.get_text_embedding_batch  # type: ignore[no-any-return]
+    return made.get_text_embedding_batch
 
 
 def vllm_haystack(target: Target, tools: Tools) -> Embed:

@@ -46,6 +46,11 @@ Boot = Callable[..., list[RunningServer]]
 """Boots servers of the given options at the same time, which two cores do in half the time."""
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Run in this process: the servers use all cores and are shared."""
+    return 0
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give the test that happens to boot a server the time for it."""
     for item in items:

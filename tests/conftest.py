@@ -1,7 +1,9 @@
 """Fixtures of all offline tests."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +26,13 @@ ENVIRONMENT = (
     "all_proxy",
     "NETRC",
 )
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run all tests in several processes, as many of them wait for a clock; some tests in this one."""
+    whole = [Path(arg).resolve() for arg in config.args] == [Path(__file__).parent]
+    selected = config.option.keyword or config.option.markexpr or config.option.lf
+    return 0 if selected or not whole else 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import importlib
 import pickle
 import pkgutil
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ NEEDED: dict[type[Options], dict[str, Any]] = {
     },
 }
 # A number that the class refuses.
-BAD = {langchain.Qwen3VLLMRetriever: "k"}
+BAD: dict[type[Options], str] = {langchain.Qwen3VLLMRetriever: "k"}
 
 
 def subclasses(kind: type[Options]) -> set[type[Options]]:
@@ -119,7 +120,7 @@ def test_none_assigned_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_API_KEY", KEY)
     embeddings = langchain.Qwen3VLLMEmbeddings(api_key="other", batch_size=3)
 
-    embeddings.api_key = None  # type: ignore[assignment]
+    embeddings.api_key = None
     embeddings.batch_size = None  # type: ignore[assignment]
 
     assert embeddings.api_key is not None and embeddings.api_key.get_secret_value() == KEY
@@ -201,7 +202,7 @@ SECRETS = {
     "URL": {"base_url": f"http://u:{KEY}@h"},
     "beside another": {"api_key": KEY, "batch_size": 0},
 }
-WAYS = {
+WAYS: dict[str, Callable[[Any, dict[str, Any]], object]] = {
     "call": lambda kind, options: kind(**options),
     "validate": lambda kind, options: kind.model_validate(options),
     "strings": lambda kind, options: kind.model_validate_strings(options),
@@ -229,7 +230,7 @@ def test_a_model_of_the_users_own_shows_no_refused_option_either(options: dict[s
         reranker: langchain.Qwen3VLLMReranker
 
     for validate in (
-        lambda: Mine(reranker=options),  # type: ignore[arg-type]
+        lambda: Mine(reranker=options),
         lambda: TypeAdapter(langchain.Qwen3VLLMReranker).validate_python(options),
     ):
         with pytest.raises(ValidationError) as caught:

@@ -73,7 +73,7 @@ def run_on(encoding: str, arguments: Sequence[str], monkeypatch: pytest.MonkeyPa
     texts = []
     for stream in streams:
         stream.flush()
-        texts.append(stream.buffer.getvalue().decode(encoding))  # type: ignore[attr-defined]
+        texts.append(stream.buffer.getvalue().decode(encoding))
     return end.value.code, texts[0], texts[1]
 
 

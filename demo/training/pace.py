@@ -43,6 +43,6 @@ class Pace:
     def update(self, loss: torch.Tensor) -> None:
         """Take one step down the loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.weights, 1.0)
         self.optimizer.step()

@@ -151,7 +151,7 @@ class HuggingFace:
         except (errors.RepositoryNotFoundError, errors.EntryNotFoundError, errors.HFValidationError) as error:
             raise _not_found(what, self.name) from error
         # The hub's HTTP library differs by release (requests, httpx, httpx2); errors re-exports its base.
-        except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
+        except (errors.HTTPError, OSError) as error:
             raise _failed(what, self.name, error, "HF_ENDPOINT") from error
 
 

@@ -24,4 +24,4 @@ importlib.metadata.version = _version
 if __name__ == "__main__":
     from vllm.entrypoints.cli.main import main
 
-    main()  # type: ignore[no-untyped-call]
+    main()
