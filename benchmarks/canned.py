@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+
 from tests.fake_vllm import FakeVLLM
 from tests.faults import Answer, Reply, Request
 

@@ -1,6 +1,7 @@
 """Real vLLM servers, each booted once a session when the first test asks for it."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -44,6 +45,16 @@ class RunningServer:
 
 Boot = Callable[..., list[RunningServer]]
 """Boots servers of the given options at the same time, which two cores do in half the time."""
+
+
+def need(tool: str) -> str:
+    """Return the path of a program; without it, CI fails and other machines skip the test."""
+    path = shutil.which(tool)
+    if path is None and os.environ.get("CI"):
+        pytest.fail(f"{tool} is not installed", pytrace=False)
+    if path is None:
+        pytest.skip(f"{tool} is not installed")
+    return path
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -190,7 +190,6 @@ def test_plain_python_gives_the_right_numbers(
 
 
 def test_ray_embeds_the_whole_corpus(servers: Example, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
     printed = run("ray_bulk_embed.py", servers, tmp_path, str(CORPUS), str(tmp_path / "out"))
     assert f"{len(TEXTS)} documents" in printed
 

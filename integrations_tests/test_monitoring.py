@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 import re
-import shutil
 import socket
 import subprocess
 import time
@@ -17,7 +16,7 @@ import requests
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from .conftest import RunningServer
+from .conftest import RunningServer, need
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 PANELS = json.loads((DEPLOY / "grafana/dashboards/qwen3-vllm.json").read_text(encoding="utf-8"))["panels"]
@@ -60,9 +59,7 @@ def assert_exported(title: str, expression: str, server: RunningServer) -> None:
 @pytest.fixture(scope="module")
 def prometheus(used_server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Prometheus with the configuration of deploy/, its targets replaced, that has scraped for a while."""
-    binary = shutil.which("prometheus")
-    if binary is None:
-        pytest.skip("prometheus is not installed; scripts/install_prometheus.sh installs it")
+    binary = need("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     key = folder / "key"
     key.write_text("EMPTY")
@@ -164,8 +161,7 @@ def exported_counters(server: RunningServer) -> list[float]:
     return sums
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool comes with prometheus")
 def test_promtool_accepts_the_shipped_configuration() -> None:
-    command = ["promtool", "check", "config", "--syntax-only", str(DEPLOY / "prometheus.yml")]
+    command = [need("promtool"), "check", "config", "--syntax-only", str(DEPLOY / "prometheus.yml")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

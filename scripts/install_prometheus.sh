@@ -7,7 +7,7 @@ if command -v prometheus promtool >/dev/null; then
   exit 0
 fi
 if ! command -v apt-get >/dev/null || [[ $(id -u) != 0 ]]; then
-  echo "prometheus is not installed, and this user cannot install it: the monitoring test will be skipped" >&2
+  echo "prometheus is not installed, and this user cannot install it: the monitoring tests need it" >&2
   exit 0
 fi
 policy=/usr/sbin/policy-rc.d
@@ -19,4 +19,4 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 install() { apt-get install -y -q --no-install-recommends prometheus >/dev/null; }
 install 2>/dev/null || { apt-get update -q >/dev/null && install; } ||
-  echo "prometheus could not be installed: the monitoring test will be skipped" >&2
+  echo "prometheus could not be installed: the monitoring tests need it" >&2

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +23,7 @@ from qwen3_vllm.errors import ConfigurationError
 from .test_bulk_inputs import documents, problems, read
 
 
-def refusal(path: Path, fields: Fields | None = None, **options: object) -> str:
+def refusal(path: Path, fields: Fields | None = None, **options: Any) -> str:
     with pytest.raises(ConfigurationError) as refused:
         read(path, fields=fields or Fields(), **options)
     return str(refused.value)

@@ -16,6 +16,7 @@ import pytest
 from qwen3_vllm import EmbeddingClient, ServerUnreachableError, WrongServerError
 from qwen3_vllm.bulk import Progress, embed_files, parts, pipeline
 from qwen3_vllm.bulk.folder import locked
+from qwen3_vllm.bulk.records import records
 from qwen3_vllm.errors import ConfigurationError, InputError, InvalidAnswerError
 
 from .bulk_runs import DIMENSIONS, Canned, errors, ids, read_output, vectors, write_jsonl, write_lines
@@ -310,7 +311,7 @@ class TestChangedInput:
         self, tmp_path: Path, client: EmbeddingClient, canned: Canned, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = write_jsonl(tmp_path / "a.jsonl", 5)
-        real = parts.records
+        real = records
 
         def growing(*arguments: Any) -> Any:
             write_jsonl(path, 6)

@@ -39,7 +39,7 @@ class Mixed:
 
 
 def client_of(server: SocketServer, **options: object) -> EmbeddingClient:
-    return EmbeddingClient(base_url=server.base_url, timeout=30, **options)  # type: ignore[arg-type]
+    return EmbeddingClient(base_url=server.base_url, timeout=30, **options)
 
 
 JSON = FakeVLLM("embedding", version="0.12.0")

@@ -51,7 +51,7 @@ BUSY = {"error": {"message": "The engine is currently busy", "type": "Service Un
 
 @pytest.fixture(autouse=True)
 def _quick_retries(request: pytest.FixtureRequest) -> None:
-    if "retry_after" not in request.node.name and "waiting" not in request.node.name:
+    if not request.node.get_closest_marker("real_backoff"):
         request.getfixturevalue("quick_retries")
 
 
@@ -646,6 +646,7 @@ def test_a_proxy_variable_that_is_no_url_is_told_without_its_password(
 # --- retry_delay ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.real_backoff
 def test_waiting_doubles_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("random.uniform", lambda low, high: high)
     busy = errors.OverloadedError("", status=503)
@@ -653,12 +654,14 @@ def test_waiting_doubles_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [transport.retry_delay(busy, n) for n in range(6)] == [0.5, 1, 2, 4, 8, 8]
 
 
+@pytest.mark.real_backoff
 def test_waiting_varies_so_that_clients_do_not_come_back_all_at_once() -> None:
     busy = errors.OverloadedError("", status=503)
 
     assert len({transport.retry_delay(busy, 3) for _ in range(20)}) > 10
 
 
+@pytest.mark.real_backoff
 @pytest.mark.parametrize(("asked", "waited"), [(0.0, 0.0), (7.0, 7.0), (86_400.0, 60.0)])
 def test_retry_after_is_honoured_up_to_a_minute(asked: float, waited: float) -> None:
     error = errors.OverloadedError("", status=429, retry_after=asked)

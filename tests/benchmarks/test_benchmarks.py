@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
+from typer.testing import CliRunner
+
+from benchmarks import clients as contestants
 from benchmarks.__main__ import app
 from benchmarks.bars import with_bars
 from benchmarks.canned import canned_server
 from benchmarks.measure import Case, Plan, Result, Round, Series, ratio, rounds, spread
 from benchmarks.run import run_bench
-from tests.fake_vllm import FakeVLLM
-from tests.faults import serve
-from typer.testing import CliRunner
-
-from benchmarks import clients as contestants
 from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError, ServerUnreachableError
+from tests.fake_vllm import FakeVLLM
+from tests.faults import serve
 
 SMALL = ["--documents", "4", "--calls", "1", "--rounds", "1", "--queries", "1", "--rankings", "1"]
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from demo.corpus import PASSAGE_CHARACTERS, read_corpus, split_long
 
 DEMO = Path(__file__).parent.parent.parent / "demo"

@@ -1,7 +1,4 @@
-"""The Ray engine on a cluster of two nodes. Not collected by itself: Ray is large and starts slowly.
-
-pip install -e '.[ray]' && pytest tests/bulk_ray.py
-"""
+"""The Ray engine on a cluster of two nodes: against a fake server that counts, and against a real vLLM."""
 
 import pickle
 import threading
@@ -22,9 +19,10 @@ from qwen3_vllm.bulk.manifest import PROBE
 from qwen3_vllm.bulk.parts import Fields, scan
 from qwen3_vllm.bulk.ray_engine import PartEmbedder
 from qwen3_vllm.bulk.sources import find_sources
+from tests.bulk_runs import Canned, errors, ids, read_output, vectors, write_jsonl, write_lines
+from tests.faults import Reply, Request, SocketServer, serve
 
-from .bulk_runs import Canned, errors, ids, read_output, vectors, write_jsonl, write_lines
-from .faults import Reply, Request, SocketServer, serve
+from .conftest import RunningServer
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +164,18 @@ class TestRay:
         expected = [canned.vector(f"document {n}") for n in range(4000)]
         np.testing.assert_allclose(vectors(tmp_path / "out"), expected, rtol=1e-6)
         assert list((tmp_path / "out" / "_progress").glob("*.arrow")) == []
+
+    def test_embeds_as_the_local_engine_does_with_a_real_vllm(
+        self, tmp_path: Path, embedding_server: RunningServer
+    ) -> None:
+        path = write_lines(tmp_path / "in.txt", [f"第{n}篇 document {n}" for n in range(200)])
+        client = EmbeddingClient(base_url=embedding_server.base_url)
+        embed_files([path], tmp_path / "local", client=client, part_rows=50)
+        embed_files([path], tmp_path / "ray", client=client, part_rows=50, engine="ray", workers=(2, 2))
+        assert ids(tmp_path / "ray") == ids(tmp_path / "local")
+        # A vector depends a little on the others in its batch.
+        both = [np.asarray(vectors(tmp_path / name), np.float32) for name in ("local", "ray")]
+        assert np.einsum("ij,ij->i", *both).min() > 0.9999
 
 
 def actor_processes() -> list[psutil.Process]:
