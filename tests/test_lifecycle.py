@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qwen3_vllm import EmbeddingClient, RerankClient, errors
+from qwen3_vllm import EmbeddingClient, RerankClient, errors, transport
 
 from . import faults
 from .fake_vllm import END_TOKEN, FakeVLLM
@@ -246,6 +246,68 @@ def test_a_process_ends_quietly_whatever_is_open(embedding_server: SocketServer,
     )
 
     assert "Traceback" not in done.stderr
+
+
+AT_THE_END = {
+    "__del__ of a global": ("", "class A:\n    def __del__(self): call()\na = A()", "ending"),
+    "atexit, registered before": ("atexit.register(lambda: call())", "", "ending"),
+    "atexit, registered after": ("", "atexit.register(call)", "(1, 16)"),
+    "a finalizer, made before": ("class A: pass\na = A(); weakref.finalize(a, lambda: call())", "", "ending"),
+    "a thread that goes on": ("", "threading.Thread(target=late).start()", "(1, 16)"),
+    "a daemon thread under way": (
+        "atexit.register(lambda: thread.join())",
+        "client = EmbeddingClient(base_url=hanging, timeout=0.5)\n"
+        "thread = threading.Thread(target=call, daemon=True); thread.start(); time.sleep(0.2)",
+        "within 0.5 s",
+    ),
+    "a daemon thread's next call": (
+        "atexit.register(lambda: thread.join())",
+        "thread = threading.Thread(target=late, daemon=True); thread.start()",
+        "ending",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after", "words"), AT_THE_END.values(), ids=AT_THE_END)
+def test_a_call_while_the_interpreter_ends_succeeds_or_fails_in_time(
+    before: str, after: str, words: str, embedding_server: SocketServer
+) -> None:
+    with serve(FakeVLLM("embedding"), always(hang)) as hanging:
+        code = f"""
+import atexit, threading, time, weakref
+{before}
+from qwen3_vllm import EmbeddingClient
+hanging = {hanging.base_url!r}
+client = EmbeddingClient(base_url={embedding_server.base_url!r}, timeout=5)
+def call():
+    try:
+        print(client.embed_documents(["a"]).shape, flush=True)
+    except Exception as error:
+        print(type(error).__name__, error, flush=True)
+def late():
+    time.sleep(0.3)
+    call()
+client.embed_documents(["warm"])
+{after}
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+        )
+
+    assert words in done.stdout
+    assert "Traceback" not in done.stderr
+    assert "Unclosed" not in done.stderr
+
+
+async def test_a_call_from_the_thread_that_sends_is_an_error(embedding_server: SocketServer) -> None:
+    """The garbage collector may run any object's __del__ there."""
+    client = client_of(embedding_server)
+
+    async def collect() -> None:
+        client.embed_documents(["a"])
+
+    with pytest.raises(errors.Qwen3VLLMError, match="__del__"):
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(collect(), transport._loop.get()))
 
 
 # --- long runs -----------------------------------------------------------------------------------------

@@ -107,7 +107,8 @@ class Transport:
 
     def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end from sync code."""
-        future = asyncio.run_coroutine_threadsafe(self._drive(flow), _loop.get())
+        loop = _loop.get()
+        future = asyncio.run_coroutine_threadsafe(self._drive(flow), loop)
         try:
             return future.result()
         except BaseException:
@@ -116,7 +117,8 @@ class Transport:
 
     async def arun(self, flow: Flow[T]) -> T:
         """Run a flow to its end; cancelling ends its requests."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._drive(flow), _loop.get()))
+        loop = _loop.get()
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._drive(flow), loop))
 
     async def _drive(self, flow: Flow[T]) -> T:
         try:
@@ -355,18 +357,36 @@ class _BackgroundLoop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._ending = False
         self._session: aiohttp.ClientSession | None = None
         self._left_to_parent: list[object] = []
         self.connections_made: Counter[URL] = Counter()
         self.buffers = Buffers()
 
     def get(self) -> asyncio.AbstractEventLoop:
+        """For a call from any thread.
+
+        Raises:
+            Qwen3VLLMError: A call from here would wait for ever: the interpreter is ending, which stops this
+                thread, or this is the thread, where the garbage collector ran a `__del__`.
+        """
         with self._lock:
+            if self._ending:
+                raise errors.Qwen3VLLMError(
+                    "The interpreter is ending, and sends no more requests: call before the main thread ends"
+                )
             if self._running is None:
                 self._running = asyncio.new_event_loop()
-                threading.Thread(
+                self._thread = threading.Thread(
                     target=self._running.run_forever, name="qwen3-vllm-http", daemon=True
-                ).start()
+                )
+                self._thread.start()
+            elif threading.current_thread() is self._thread:
+                raise errors.Qwen3VLLMError(
+                    "A call from within the thread that sends the requests cannot be answered: do not call "
+                    "from __del__, which the garbage collector runs in any thread"
+                )
         return self._running
 
     def session(self) -> aiohttp.ClientSession:
@@ -382,23 +402,25 @@ class _BackgroundLoop:
         return self._session
 
     def close(self) -> None:
-        loop, session = self._running, self._session
+        """At exit: take no more calls; those under way, of daemon threads, go on while anybody waits."""
+        with self._lock:
+            self._ending = True
+            loop, session = self._running, self._session
         if loop is None:
             return
 
         async def end() -> None:
-            # Calls of daemon threads would fail loudly while the process ends; they die with it.
             if session is not None and len(asyncio.all_tasks()) == 1:
                 await session.close()
 
         _wait_briefly(end(), loop)
-        loop.call_soon_threadsafe(loop.stop)
 
     def forget(self) -> None:
         """In a forked child: start anew. The parent's loop is kept, for closing it would unregister the
         parent's sockets, whose poll set the child shares."""
         self._left_to_parent.append((self._running, self._session))
         self._lock, self._running, self._session = threading.Lock(), None, None
+        self._thread = None
 
 
 def _wait_briefly(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
