@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +91,18 @@ def test_no_server_exits_1_and_says_what_to_start(tmp_path: Path) -> None:
     assert code == 1
     assert "qwen3-vllm serve embedding" in err
     assert "run the same again to go on" in err
+
+
+def test_names_that_are_not_utf8(tmp_path: Path, server: SocketServer) -> None:
+    path, out = tmp_path / os.fsdecode(b"caf\xe9.jsonl"), tmp_path / os.fsdecode(b"\xff")
+    try:
+        write_lines(path, ['{"text": "x"}', "{"])
+    except OSError:
+        pytest.skip("this file system wants UTF-8")
+    for _ in range(2):
+        code, _, err = run(path, "-o", out, "--base-url", server.base_url)
+        assert (code, errors(out)[0]["input"]) == (1, f"{tmp_path}/caf\\xe9.jsonl"), err
+    assert ids(Path(shutil.copytree(out, tmp_path / "copy"))) == [f"{tmp_path}/caf\\xe9.jsonl:1"]
 
 
 def test_standard_input(tmp_path: Path, server: SocketServer) -> None:

@@ -1,5 +1,6 @@
 """embed_files: what lies on disk after a run, and what keeps a run from starting."""
 
+import errno
 import io
 import json
 import sys
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from qwen3_vllm import EmbeddingClient, ServerUnreachableError, WrongServerError
+from qwen3_vllm import EmbeddingClient, Qwen3VLLMError, ServerUnreachableError, WrongServerError
 from qwen3_vllm.bulk import Progress, embed_files, parts, pipeline
 from qwen3_vllm.bulk.folder import locked
 from qwen3_vllm.bulk.records import records
@@ -321,6 +322,71 @@ class TestChangedInput:
         with pytest.raises(ConfigurationError, match="is being written to"):
             embed_files([path], tmp_path / "out", client=client)
         assert canned.texts == []
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(
+        {"empty": b"", "cut": content[:middle], "zeros": bytes(len(content)), "garbage": b"\xff" * 99}[how]
+    )
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "zeros", "garbage"])
+class TestDamage:
+    def test_of_a_chunk_costs_embedding_it_again(
+        self, tmp_path: Path, server: SocketServer, client: EmbeddingClient, canned: Canned, how: str
+    ) -> None:
+        path = write_lines(tmp_path / "a.jsonl", ["{", *(f'{{"text": "document {n}"}}' for n in range(99))])
+        down = Reply.of_json({}, 500)
+        server.answer = lambda request: down if len(canned.documents()) > 60 else canned(request)
+        with pytest.raises(Qwen3VLLMError):
+            embed_files([path], tmp_path / "out", client=client)
+        chunks = sorted((tmp_path / "out" / "_progress").glob("*.arrow"))
+        damage(chunks[0], how)
+        server.answer = canned
+        summary = embed_files([path], tmp_path / "out", client=client)
+        assert summary.kept == 10 * (len(chunks) - 1) > 0
+        assert ids(tmp_path / "out") == [f"{path}:{n}" for n in range(2, 101)]
+        assert [each["row"] for each in errors(tmp_path / "out")] == [1]
+
+    def test_of_a_part_is_refused_with_what_to_do(
+        self, tmp_path: Path, client: EmbeddingClient, canned: Canned, how: str
+    ) -> None:
+        path = write_jsonl(tmp_path / "a.jsonl", 30)
+        embed_files([path], tmp_path / "out", client=client, part_rows=10)
+        part = tmp_path / "out" / "part-00000-000000000011.parquet"
+        damage(part, how)
+        canned.texts.clear()
+        with pytest.raises(ConfigurationError, match=f"{part} is damaged: remove it, and run the same again"):
+            embed_files([path], tmp_path / "out", client=client, part_rows=10)
+        assert canned.texts == []
+        part.unlink()
+        assert embed_files([path], tmp_path / "out", client=client, part_rows=10).kept == 20
+        assert ids(tmp_path / "out") == [f"d{n}" for n in range(30)]
+
+    def test_of_the_manifest_is_refused(self, tmp_path: Path, client: EmbeddingClient, how: str) -> None:
+        path = write_jsonl(tmp_path / "a.jsonl", 5)
+        embed_files([path], tmp_path / "out", client=client)
+        damage(tmp_path / "out" / "_manifest.json", how)
+        with pytest.raises(ConfigurationError, match="put it back as it was, or give a new folder"):
+            embed_files([path], tmp_path / "out", client=client)
+
+
+def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(
+    tmp_path: Path, client: EmbeddingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", 30)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left") as ended:
+        patch.setattr(pq.ParquetWriter, "write_table", full)
+        embed_files([path], tmp_path / "out", client=client)
+    assert "run the same again" in ended.value.__notes__[0]
+    assert [each.suffix for each in (tmp_path / "out" / "_progress").iterdir()] == [".arrow"] * 3
+    assert embed_files([path], tmp_path / "out", client=client).kept == 30
 
 
 class TestRefused:

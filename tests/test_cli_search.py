@@ -289,6 +289,14 @@ def test_search_refuses_a_folder_that_is_no_index(tmp_path: Path, contents: list
     assert "qwen3-vllm embed" in done.stderr
 
 
+def test_search_names_a_part_that_is_damaged(index: Path) -> None:
+    part = max(index.glob("part-*.parquet"))
+    part.write_bytes(part.read_bytes()[:-20])
+    done = run("search", QUERY, index)
+    assert done.exit_code == 2
+    assert f"{part.name} is damaged: remove it" in done.stderr
+
+
 def test_search_refuses_an_empty_query(index: Path) -> None:
     assert run("search", " ", index).exit_code == 2
 

@@ -148,7 +148,7 @@ async def _check_model(job: Job) -> None:
 
 def _reason(error: Qwen3VLLMError) -> str:
     # The cause lacks "document 17", which counts from the start of a chunk.
-    return str(error.__cause__ or error)
+    return str(error.__cause__ or error).encode("utf-8", "backslashreplace").decode()
 
 
 def _step(chunk: _Chunk, result: _Result) -> Step:

@@ -21,11 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qwen3_vllm.bulk.parts import Part, Span
+from qwen3_vllm.bulk.sources import path_bytes
 from qwen3_vllm.embedding import Vectors
 from qwen3_vllm.errors import ConfigurationError
 
 _FAILURES = b"qwen3_vllm.failures"
 _ROW_GROUP_ROWS = 4096
+# What reading a file raises that is not as it was written.
+_DAMAGED = (OSError, pa.ArrowException, ValueError, TypeError, KeyError)
 STDIN_COPY = "_stdin"
 
 
@@ -49,7 +52,8 @@ class Folder:
         return self._part_path(part).exists()
 
     def has_chunk(self, span: Span) -> bool:
-        return self._chunk_path(span).exists()
+        """Whether a chunk is there and whole: a disk may have lost some of it."""
+        return _read_chunk(self._chunk_path(span)) is not None
 
     def write_chunk(
         self, span: Span, ids: Sequence[str], vectors: Vectors, failures: Sequence[Failure]
@@ -59,7 +63,8 @@ class Folder:
         table = pa.Table.from_arrays([pa.array(ids, pa.string()), _as_lists(vectors)], schema=schema)
         with (
             _appearing(self._chunk_path(span), self.progress) as path,
-            pa.ipc.new_file(str(path), schema) as writer,
+            pa.OSFile(path_bytes(path), "wb") as file,
+            pa.ipc.new_file(file, schema) as writer,
         ):
             writer.write_table(table)
 
@@ -71,7 +76,8 @@ class Folder:
         schema = _part_schema(dimensions).with_metadata({_FAILURES: _dump(failures)})
         with (
             _appearing(self._part_path(part), self.progress) as path,
-            pq.ParquetWriter(path, schema, use_dictionary=["model"], compression=_COMPRESSION) as writer,
+            pa.OSFile(path_bytes(path), "wb") as file,
+            pq.ParquetWriter(file, schema, use_dictionary=["model"], compression=_COMPRESSION) as writer,
         ):
             for table in _gathered(paths):
                 writer.write_table(_with_constants(table, schema, model, dimensions))
@@ -95,9 +101,24 @@ class Folder:
         return rows, len(_failures(chunk.schema))
 
     def count(self, part: Part) -> tuple[int, int]:
-        """Documents embedded, and rows that failed, in a part that is done."""
-        metadata = pq.read_metadata(self._part_path(part))
-        return metadata.num_rows, len(_failures(metadata.schema.to_arrow_schema()))
+        """Documents embedded, and rows that failed, in a part that is done.
+
+        Raises:
+            ConfigurationError: Its file is damaged.
+        """
+        rows, failures = self._read_part(part)
+        return rows, len(failures)
+
+    def _read_part(self, part: Part) -> tuple[int, list[Failure]]:
+        path = self._part_path(part)
+        try:
+            with pa.OSFile(path_bytes(path)) as file:
+                metadata = pq.read_metadata(file)
+            return metadata.num_rows, _failures(metadata.schema.to_arrow_schema())
+        except _DAMAGED as error:
+            raise ConfigurationError(
+                f"{path} is damaged: remove it, and run the same again to make it anew ({error})"
+            ) from error
 
     def write_errors(self, parts: Sequence[Part]) -> None:
         """Write errors.jsonl anew, in the order of the inputs, from what parts and chunks know."""
@@ -113,10 +134,11 @@ class Folder:
     def _all_failures(self, parts: Sequence[Part]) -> Iterator[Failure]:
         for part in parts:
             if self.is_done(part):
-                yield from _failures(pq.read_schema(self._part_path(part)))
+                yield from self._read_part(part)[1]
             else:
                 for path in sorted(self.progress.glob(f"{part.name}-*.arrow")):
-                    yield from _failures(_open_chunk(path).schema)
+                    chunk = _read_chunk(path)
+                    yield from chunk[1] if chunk is not None else ()
 
     def write_manifest(self, manifest: bytes) -> None:
         with _appearing(self.path / "_manifest.json", self.progress) as path:
@@ -205,7 +227,18 @@ def _gathered(paths: Sequence[Path]) -> Iterator[pa.Table]:
 
 
 def _open_chunk(path: Path) -> Any:
-    return pa.ipc.open_file(pa.memory_map(str(path)))
+    return pa.ipc.open_file(pa.memory_map(path_bytes(path)))
+
+
+def _read_chunk(path: Path) -> tuple[pa.Table, list[Failure]] | None:
+    """What a chunk holds; None if it is not there, or not whole."""
+    try:
+        chunk = _open_chunk(path)
+        table = chunk.read_all().select(["id", "embedding"])
+        table.validate(full=True)
+        return table, _failures(chunk.schema)
+    except _DAMAGED:
+        return None
 
 
 def _dump(failures: Sequence[Failure]) -> bytes:
@@ -213,14 +246,18 @@ def _dump(failures: Sequence[Failure]) -> bytes:
 
 
 def _failures(schema: Any) -> list[Failure]:
-    return [Failure(*fields) for fields in orjson.loads((schema.metadata or {}).get(_FAILURES, b"[]"))]
+    return [Failure(*fields) for fields in orjson.loads((schema.metadata or {})[_FAILURES])]
 
 
 @contextmanager
 def _appearing(target: Path, scratch: Path) -> Iterator[Path]:
     """Yield a path to write to; the file then appears at `target`, whole and on the disk, or not at all."""
     path = scratch / f"{target.name}.{uuid4().hex}.tmp"
-    yield path
+    try:
+        yield path
+    except Exception:  # such as a full disk, on which it would go on taking space
+        path.unlink(missing_ok=True)
+        raise
     with path.open("rb") as file:
         os.fsync(file.fileno())
     path.replace(target)

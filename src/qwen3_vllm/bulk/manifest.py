@@ -57,9 +57,12 @@ class Manifest:
         try:
             content = orjson.loads(data)
             probe = np.frombuffer(b64decode(content["probe"]["float32"]), "<f4")
-            return cls(content["options"], [Input(**each) for each in content["inputs"]], probe)
+            return cls(dict(content["options"]), [Input(**each) for each in content["inputs"]], probe)
         except (ValueError, KeyError, TypeError) as error:
-            raise ConfigurationError(f"_manifest.json is damaged, or newer than this: {error!r}") from error
+            raise ConfigurationError(
+                f"_manifest.json is damaged, or newer than this ({error!r}): put it back as it was, "
+                "or give a new folder"
+            ) from error
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raise ConfigurationError where an option given now differs from what it was."""

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -110,25 +111,37 @@ def embed_files(
             "encoding": encoding,
             "part_rows": part_rows,
         }
-        manifest = _read_manifest(folder, client, options, _as_inputs(sources, scans))
+        inputs_now = _as_inputs(sources, scans)
+        manifest = _read_manifest(folder, client, options, inputs_now)
         folder.discard_leftovers(parts)
         tally = _Tally(_done_before(folder, parts), on_progress)
         todo = [part for part in parts if not folder.is_done(part)]
         try:
-            if todo:
-                job = _begin(client, sources, fields, folder, manifest, options, _as_inputs(sources, scans))
-                tally.start(_tokens_per_character(job, todo[0]))
-                steps = embed_parts(job, todo) if engine == "local" else _on_ray(job, todo, workers)
-                for step in steps:
-                    tally.add(step)
-        except Qwen3VLLMError as error:
+            with _errors_written(folder, parts):
+                if todo:
+                    job = _begin(client, sources, fields, folder, manifest, options, inputs_now)
+                    tally.start(_tokens_per_character(job, todo[0]))
+                    steps = embed_parts(job, todo) if engine == "local" else _on_ray(job, todo, workers)
+                    for step in steps:
+                        tally.add(step)
+        except (Qwen3VLLMError, OSError) as error:
             if not isinstance(error, ConfigurationError):
                 error.add_note(f"What is done is kept in {out}: run the same again to go on from there.")
             raise
-        finally:
-            folder.write_errors(parts)
         spooled.unlink(missing_ok=True)
         return tally.progress
+
+
+@contextmanager
+def _errors_written(folder: Folder, parts: Sequence[Part]) -> Iterator[None]:
+    """Write errors.jsonl at the end, whichever it is."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # a full disk, for which the first failure was, too
+            folder.write_errors(parts)
+        raise
+    folder.write_errors(parts)
 
 
 class _Tally:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..bulk.manifest import PROBE, Manifest, check_probe
 from ..bulk.parts import Fields, Scan, scan
 from ..bulk.rows import Reader
-from ..bulk.sources import Source, as_text, find_sources
+from ..bulk.sources import Source, as_text, find_sources, path_bytes
 from ..embedding import EmbeddingClient, Vectors
 from ..errors import ConfigurationError
 
@@ -75,19 +76,20 @@ class Index:
         return vector
 
     def nearest(self, query: Vectors, count: int) -> list[Hit]:
-        """Find the `count` documents of highest cosine, best first, in memory that does not grow."""
+        """Find the `count` documents of highest cosine, best first, in memory that does not grow.
+
+        Raises:
+            ConfigurationError: A part is damaged.
+        """
         best: list[Hit] = []
         for path in self.paths:
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(columns=["id", "embedding"]):
-                    vectors = batch.column("embedding").flatten().to_numpy().reshape(batch.num_rows, -1)
-                    cosines = vectors @ query
-                    places = np.argsort(-cosines, kind="stable")[:count]
-                    ids = batch.column("id").take(places).to_pylist()
-                    part = path.stem.removeprefix("part-")
-                    found = zip(ids, cosines[places].tolist(), strict=True)
-                    best += [Hit(id, cosine, part) for id, cosine in found]
-                    best = sorted(best, key=lambda hit: -hit.cosine)[:count]
+            try:
+                for found in _nearest_in(path, query, count):
+                    best = sorted([*best, *found], key=lambda hit: -hit.cosine)[:count]
+            except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+                raise ConfigurationError(
+                    f"{path} is damaged: remove it, and run `qwen3-vllm embed` again as before ({error})"
+                ) from error
         return best
 
     def texts(self, hits: Sequence[Hit], given: Sequence[Path]) -> tuple[list[str], list[str]]:
@@ -140,6 +142,19 @@ class Index:
         encoding = self.manifest.options.get("encoding")
         (source,) = find_sources([path], inputs[number].format, encoding)  # type: ignore[arg-type]  # checked there
         return replace(source, name=name)
+
+
+def _nearest_in(path: Path, query: Vectors, count: int) -> Iterator[list[Hit]]:
+    """The nearest of each batch of a part."""
+    part = path.stem.removeprefix("part-")
+    with pa.OSFile(path_bytes(path)) as file:
+        for batch in pq.ParquetFile(file).iter_batches(columns=["id", "embedding"]):
+            vectors = batch.column("embedding").flatten().to_numpy().reshape(batch.num_rows, -1)
+            cosines = vectors @ query
+            places = np.argsort(-cosines, kind="stable")[:count]
+            ids = batch.column("id").take(places).to_pylist()
+            found = zip(ids, cosines[places].tolist(), strict=True)
+            yield [Hit(id, cosine, part) for id, cosine in found]
 
 
 def _texts_in(
