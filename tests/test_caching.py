@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -219,7 +219,7 @@ def test_llama_index_cache_stays_the_users_own(server: SocketServer, way: str) -
     vector = ASKS[way](with_cache, TEXT)
 
     assert with_cache.embeddings_cache is store
-    role = "query" if way.startswith("query") else "document"
+    role: Literal["query", "document"] = "query" if way.startswith("query") else "document"
     kept = with_cache.embeddings_cache.get(f"{with_cache.cache_namespace(role)}:{TEXT}", "embeddings")
     assert list(kept.values()) == [vector]
     with_cache.embeddings_cache.put_all([("mine", {"a": 1})])

@@ -135,10 +135,12 @@ def test_retrievers_of_langchain_around_and_inside(reranker: Qwen3VLLMReranker) 
     ours = Qwen3VLLMRetriever(retriever=inner(), reranker=reranker, k=9)
     for retriever in (
         Qwen3VLLMRetriever(
-            retriever=EnsembleRetriever(retrievers=[inner(), inner()]), reranker=reranker, k=9
+            retriever=EnsembleRetriever(retrievers=[inner(), inner()], weights=[0.5, 0.5]),
+            reranker=reranker,
+            k=9,
         ),
         Qwen3VLLMRetriever(retriever=ours, reranker=reranker, k=9),
-        EnsembleRetriever(retrievers=[ours]),
+        EnsembleRetriever(retrievers=[ours], weights=[1]),
     ):
         assert texts(retriever.invoke("q", CONFIG)) == ["a1", "a2", "a3", "a4", "a5"]
 

@@ -54,7 +54,7 @@ async def test_a_cancelled_call_leaves_no_request_running(
     await client.aembed_documents(["warm"])
     embedding_server.fault = always(fault)
     task = asyncio.create_task(client.aembed_documents([f"text {n}" for n in range(20)]))
-    await asyncio.to_thread(until, lambda: embedding_server.in_flight == client.max_concurrency)
+    await asyncio.to_thread(until, lambda: embedding_server.in_flight == 20)
 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

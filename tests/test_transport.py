@@ -11,9 +11,11 @@ import threading
 import time
 import traceback
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,7 +103,20 @@ PASSING: dict[str, Fault] = {
 }
 
 
-@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+# A connection that breaks, a time limit, a refusal, a wrong answer. The modes wait differently for the first
+# two and may treat errors differently; what an answer holds is read by the same code in both.
+IN_BOTH_MODES = {"reset in mid-answer", "hang before headers", "hang in mid-body", "503", "truncated body"}
+
+
+def each_fault(faults: Mapping[str, Any]) -> pytest.MarkDecorator:
+    """Each fault in a sync call, and one of each kind in an async call."""
+    modes = [(name, mode) for name in faults for mode in ("sync", "async")]
+    kept = [(name, mode) for name, mode in modes if mode == "sync" or name in IN_BOTH_MODES]
+    cases = [pytest.param(faults[name], mode, id=f"{mode}-{name}") for name, mode in kept]
+    return pytest.mark.parametrize(("fault", "embed"), cases, indirect=["embed"])
+
+
+@each_fault(PASSING)
 def test_a_fault_that_passes_costs_nothing(fault: Fault, embed: Embed) -> None:
     with serve(FakeVLLM("embedding")) as server:
         client = client_of(server, fault)
@@ -111,7 +126,7 @@ def test_a_fault_that_passes_costs_nothing(fault: Fault, embed: Embed) -> None:
         assert_right(embed(client, TEXTS))
 
 
-@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+@each_fault(PASSING)
 def test_a_fault_at_the_first_contact_costs_nothing(fault: Fault, embed: Embed) -> None:
     with serve(FakeVLLM("embedding"), first(1, fault, EMBEDDINGS)) as server:
         assert_right(embed(client_of(server, fault), TEXTS))
@@ -181,12 +196,11 @@ def test_an_answer_larger_than_any_right_one_is_not_read(fault: Fault, words: st
 
 @pytest.mark.parametrize("path", ["/v1/models", "/version", "/tokenize"])
 def test_other_answers_have_a_limit_too(path: str) -> None:
-    with serve(FakeVLLM("embedding"), always(endless, path)) as server:
-        began = time.monotonic()
-        with suppress(errors.InvalidAnswerError):
-            client_of(server).embed_documents(["x" * 3000])
-
-        assert time.monotonic() - began < 10
+    with (
+        serve(FakeVLLM("embedding"), always(endless, path)) as server,
+        suppress(errors.InvalidAnswerError),
+    ):  # without a limit, it would read until the test's time is over
+        client_of(server).embed_documents(["x" * 3000])
 
 
 def test_an_endless_error_is_cut() -> None:
@@ -215,7 +229,8 @@ def no_http(connection: socket.socket, reply: Reply) -> None:
     connection.sendall(b"SSH-2.0\r\n\r\n")
 
 
-LASTING: dict[str, tuple[Fault, type[errors.Qwen3VLLMError], str]] = {
+Lasting = tuple[Fault, type[errors.Qwen3VLLMError], str]
+LASTING: dict[str, Lasting] = {
     "reset in mid-answer": (reset, errors.ServerUnreachableError, "broke"),
     "closed in mid-answer": (cut_off, errors.ServerUnreachableError, "broke"),
     "hang before headers": (hang, errors.RequestTimeoutError, f"within {TIMEOUT} s"),
@@ -251,36 +266,34 @@ LASTING: dict[str, tuple[Fault, type[errors.Qwen3VLLMError], str]] = {
 }
 
 
-@pytest.mark.parametrize(("fault", "kind", "words"), LASTING.values(), ids=LASTING)
-def test_a_fault_that_stays_ends_in_one_clear_error_in_time(
-    fault: Fault, kind: type[errors.Qwen3VLLMError], words: str, embed: Embed
-) -> None:
+@each_fault(LASTING)
+def test_a_fault_that_stays_ends_in_one_clear_error(fault: Lasting, embed: Embed) -> None:
+    break_with, kind, words = fault
     with serve(FakeVLLM("embedding")) as server:
-        client = client_of(server, fault)
+        client = client_of(server, break_with)
         client.embed_documents(["warm"])
-        server.fault = always(fault)
-        began = time.monotonic()
+        server.requests.clear()
+        server.fault = always(break_with)
 
         with pytest.raises(errors.Qwen3VLLMError, match=words) as caught:
             embed(client, TEXTS)
 
         assert type(caught.value) is kind
-        assert time.monotonic() - began < 4 * TIMEOUT + 1
         assert sorted(caught.value.errors) == list(range(10))
         assert server.base_url in str(caught.value)
+        if kind is errors.RequestTimeoutError:  # each of three batches waits for at most two time limits
+            assert len(server.bodies(EMBEDDINGS)) <= 6
 
 
-@pytest.mark.parametrize(("fault", "kind", "words"), LASTING.values(), ids=LASTING)
-def test_a_fault_that_was_always_there_ends_in_one_clear_error_in_time(
-    fault: Fault, kind: type[errors.Qwen3VLLMError], words: str
-) -> None:
+# The first contact asks other routes, which time limits, refusals and pages may end.
+@pytest.mark.parametrize("name", ["reset in mid-answer", "hang before headers", "500", "401", "an HTML page"])
+def test_a_fault_that_was_always_there_ends_in_one_clear_error(name: str) -> None:
+    fault, kind, words = LASTING[name]
     with serve(FakeVLLM("embedding"), always(fault)) as server:
-        began = time.monotonic()
-
-        with pytest.raises(errors.Qwen3VLLMError):
+        with pytest.raises(kind, match=words):
             client_of(server, fault).embed_documents(TEXTS)
 
-        assert time.monotonic() - began < 4 * TIMEOUT + 1
+        assert len(server.requests) < 20
 
 
 @pytest.mark.parametrize(
@@ -317,12 +330,10 @@ def test_a_dead_server_ends_a_long_call_as_soon_as_a_short_one(fault: Fault, emb
         client = client_of(server, timeout=0.4, max_concurrency=4)
         client.embed_documents(["warm"])
         server.fault = always(fault, EMBEDDINGS)
-        began = time.monotonic()
 
         with pytest.raises(errors.Qwen3VLLMError) as caught:
             embed(client, [f"text {number}" for number in range(1000)])
 
-        assert time.monotonic() - began < 6
         assert len(caught.value.errors) == 1000
         assert len(server.bodies(EMBEDDINGS)) < 150
 
@@ -376,7 +387,7 @@ def test_a_host_that_takes_no_connection_is_not_waited_for_as_for_an_answer(
         with pytest.raises(errors.RequestTimeoutError, match=r"took no connection within 0\.2 s"):
             embed(client, TEXTS)
 
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 60  # an answer may take 300 s
 
 
 def test_an_unknown_host_is_told(embed: Embed) -> None:
