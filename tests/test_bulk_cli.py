@@ -7,13 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from qwen3_vllm.cli import app
+from qwen3_vllm.bulk import Progress
+from qwen3_vllm.cli import app, embed
 
 from .bulk_runs import Canned, errors, ids, write_jsonl, write_lines
 from .faults import Reply, Request, SocketServer, serve
@@ -91,6 +94,44 @@ def test_no_server_exits_1_and_says_what_to_start(tmp_path: Path) -> None:
     assert code == 1
     assert "qwen3-vllm serve embedding" in err
     assert "run the same again to go on" in err
+
+
+def test_a_run_that_nobody_watches_says_every_half_minute_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed, "_LINE_EVERY_SECONDS", 0.001)
+
+    def heard(words: str) -> bool:
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            if words in capsys.readouterr().err:
+                return True
+        return False
+
+    with embed._lines() as show:
+        assert heard("reading inputs\n")
+        show(Progress(10))
+        assert heard("0 of 10 rows\n")
+    capsys.readouterr()
+    assert not [each for each in threading.enumerate() if each.name == "qwen3-vllm-progress"]
+
+
+@pytest.mark.parametrize(
+    ("done", "line"),
+    [
+        (
+            Progress(1_000_000, 10_000, 9_000, 500, 500, 90_000, 0.25, 60.0),
+            "10,000 of 1,000,000 rows, 150 documents/s, about 375 tokens/s, 500 failed, about 1 h 50 min",
+        ),
+        (
+            Progress(100, 90, 90, 0, 0, 900, None, 9.0),
+            "90 of 100 rows, 10 documents/s, 100 characters/s, less than",
+        ),
+        (Progress(100, 50, 0, 50), "50 of 100 rows"),
+    ],
+)
+def test_the_line_tells_the_rate_and_the_time_left(done: Progress, line: str) -> None:
+    assert embed._line(done).startswith(line)
 
 
 def test_names_that_are_not_utf8(tmp_path: Path, server: SocketServer) -> None:

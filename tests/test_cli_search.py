@@ -214,6 +214,19 @@ def test_search_uses_the_instruction_in_both_stages(
     assert "<Instruct>: Find code\n" in rerank_server.bodies("/v1/score")[-1]["text_1"]
 
 
+@pytest.mark.parametrize("options", [[], ["--no-rerank"]])
+def test_search_shows_whole_ids(tmp_path: Path, options: list[str]) -> None:
+    folder = tmp_path / ("deep" * 20)
+    folder.mkdir()
+    (folder / "a.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    embed_files([folder / "a.txt"], tmp_path / "index")
+    done = run("search", QUERY, tmp_path / "index", "--top-n", 6, *options)
+    shown = "".join(line[20:80].strip() for line in done.stdout.splitlines())
+    for number in range(1, 7):
+        assert f"a.txt:{number}" in shown
+    assert TEXTS[0][:5] in done.stdout
+
+
 def test_search_shows_both_places(index: Path) -> None:
     done = run("search", QUERY, index, "--top-n", 6)
     (first,) = [line for line in done.stdout.splitlines() if line.split()[:1] == ["1"]]

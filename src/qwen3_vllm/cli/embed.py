@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from ..bulk import Progress as Done
 
 EXIT_INCOMPLETE, EXIT_REFUSED = 1, 2
+_LINE_EVERY_SECONDS = 30.0
 
 
 class InputFormat(StrEnum):
@@ -131,7 +134,7 @@ def embed(
             timeout=timeout,
             max_retries=max_retries,
         )
-        with _bar() as show:
+        with _bar() if err.is_terminal else _lines() as show:
             summary = embed_files(
                 inputs,
                 out,
@@ -160,11 +163,38 @@ def embed(
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[Done], None] | None]:
-    """A progress bar on standard error; nothing where that is no terminal."""
-    if not err.is_terminal:
-        yield None
-        return
+def _lines() -> Iterator[Callable[[Done], None]]:
+    """A line on standard error every half minute, whether the run gets on or hangs."""
+    told: deque[Done] = deque(maxlen=1)
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(_LINE_EVERY_SECONDS):
+            err.print(_line(told[-1]) if told else "reading inputs")
+
+    teller = threading.Thread(target=tell, name="qwen3-vllm-progress", daemon=True)
+    teller.start()
+    try:
+        yield told.append
+    finally:
+        ended.set()
+        teller.join()
+
+
+def _line(done: Done) -> str:
+    words = [f"{done.rows:,} of {done.total_rows:,} rows", *_rates(done)]
+    if done.failed:
+        words.append(f"{done.failed:,} failed")
+    if done.embedded and done.seconds:
+        minutes = round((done.total_rows - done.rows) / done.embedded * done.seconds / 60)
+        hours = f"{minutes // 60} h " if minutes >= 60 else ""
+        words.append(f"about {hours}{minutes % 60} min left" if minutes else "less than a minute left")
+    return ", ".join(words)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Done], None]]:
+    """A progress bar on standard error."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

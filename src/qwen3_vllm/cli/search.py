@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ._index import Hit, Index
 
 EXIT_FAILED, EXIT_REFUSED = 1, 2
+_ID_WIDTH = 40
 
 Instruction = Annotated[
     str | None, typer.Option(help="The task, in English.", show_default="Qwen's, for web search")
@@ -131,11 +132,11 @@ def search(
         cosines = [{"cosine": hits[each.index].cosine} for each in results]
         _print_results(query, [row | cosine for row, cosine in zip(rows, cosines, strict=True)])
     else:
-        table = _table(query, "rank", "was", "P(yes)", "label", "cosine")
+        table = _table(query, "rank", "was", "P(yes)", "label", "cosine", has_id=True)
         for rank, each in enumerate(results, 1):
             cosine = f"{hits[each.index].cosine:.4f}"
-            text = _one_line(found[each.index].text)
-            table.add_row(*_places(rank, each.index + 1), *_judgement(each), cosine, text)
+            hit_id, text = _one_line(hits[each.index].id), _one_line(found[each.index].text)
+            table.add_row(*_places(rank, each.index + 1), *_judgement(each), cosine, hit_id, text)
         out.print(table)
         out.print(f"of {len(hits)} candidates; was: place by cosine", style="dim")
 
@@ -176,9 +177,9 @@ def _show_found(query: str, hits: Sequence[Hit], texts: Sequence[NamedText], as_
             ],
         )
         return
-    table = _table(query, "rank", "cosine")
+    table = _table(query, "rank", "cosine", has_id=True)
     for rank, (hit, each) in enumerate(zip(hits, texts, strict=False), 1):
-        table.add_row(str(rank), f"{hit.cosine:.4f}", _one_line(each.text or hit.id))
+        table.add_row(str(rank), f"{hit.cosine:.4f}", _one_line(hit.id), _one_line(each.text))
     out.print(table)
 
 
@@ -197,12 +198,14 @@ def _print_results(query: str, results: Sequence[dict[str, Any]]) -> None:
     print_json({"query": query, "results": results})
 
 
-def _table(query: str, *columns: str) -> Table:
+def _table(query: str, *columns: str, has_id: bool = False) -> Table:
     table = Table(
         title=Text(_one_line(query).plain, style="bold"), title_justify="left", box=None, expand=True
     )
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True, header_style="dim")
+    if has_id:  # whole, on several lines if need be: by a part of it nothing can be found again
+        table.add_column("id", max_width=_ID_WIDTH, overflow="fold", header_style="dim")
     table.add_column("text", ratio=1, no_wrap=True, overflow="ellipsis", header_style="dim")
     return table
 
