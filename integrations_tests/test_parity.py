@@ -1,8 +1,9 @@
 """Every way through the package gives the numbers of Transformers, from real servers."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -10,13 +11,14 @@ import requests
 from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from qwen3_vllm import EmbeddingClient, RerankClient, wire
+from qwen3_vllm import ConfigurationError, EmbeddingClient, RerankClient, WrongServerError, wire
 from qwen3_vllm.langchain import Qwen3VLLMEmbeddings as LangChainEmbeddings
 from qwen3_vllm.langchain import Qwen3VLLMReranker as LangChainReranker
 from qwen3_vllm.llama_index import Qwen3VLLMEmbeddings as LlamaIndexEmbeddings
 from qwen3_vllm.llama_index import Qwen3VLLMReranker as LlamaIndexReranker
 from qwen3_vllm.settings import EmbeddingSettings
 from qwen3_vllm.transport import Transport, send
+from tests.faults import Reply, Request, serve
 
 from .conftest import RunningServer
 from .reference import INSTRUCTION, PREFIX, SUFFIX, ReferenceEmbedding, ReferenceReranker
@@ -196,6 +198,79 @@ def test_scores_are_those_of_transformers(
 
     expected = reranker_reference.scores(query, TEXTS, instruction or INSTRUCTION)
     print(f"worst difference of a score: {np.abs(scores - expected).max():.7f}")
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("option", "server"),
+    [
+        ("client", "reranker_server"),
+        ("client", "templated_reranker_server"),
+        ("server", "templated_reranker_server"),
+    ],
+)
+def test_whoever_is_told_to_apply_the_template_scores_are_those_of_transformers(
+    option: Literal["client", "server"],
+    server: str,
+    request: pytest.FixtureRequest,
+    reranker_reference: ReferenceReranker,
+) -> None:
+    running: RunningServer = request.getfixturevalue(server)
+    client = RerankClient(base_url=running.base_url, template=option)
+
+    scores = client.score(QUERIES[0], TEXTS + LONG_TEXTS, instruction=INSTRUCTIONS[1])
+
+    expected = reranker_reference.scores(QUERIES[0], TEXTS + LONG_TEXTS, INSTRUCTIONS[1] or INSTRUCTION)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=TOLERANCE)
+
+
+def test_a_server_without_a_template_contradicts_template_server(reranker_server: RunningServer) -> None:
+    with pytest.raises(ConfigurationError, match="applies no chat template"):
+        RerankClient(base_url=reranker_server.base_url, template="server").score(QUERIES[0], TEXTS)
+
+
+@contextmanager
+def gateway(server: str, leaves_out: Sequence[str]) -> Iterator[str]:
+    """A gateway that passes on some routes, drops `usage` perhaps, and answers /version for itself."""
+
+    def answer(request: Request) -> Reply:
+        if request.path == "/version":
+            return Reply.of_json({"version": "0.9.0"})
+        if request.path in leaves_out:
+            return Reply.of_json({"detail": "Not Found"}, 404)
+        passed = requests.request(
+            request.method,
+            server + request.path,
+            data=request.body or None,
+            headers={"Content-Type": "application/json"},
+            timeout=60,
+        )
+        body = passed.json()
+        if "usage" in leaves_out:
+            body.pop("usage", None)
+        return Reply.of_json(body, passed.status_code)
+
+    with serve(answer) as running:
+        yield running.base_url
+
+
+@pytest.mark.parametrize(
+    "leaves_out", [(), ("/classify",), ("/classify", "usage"), ("/classify", "/tokenize", "usage")], ids=str
+)
+def test_behind_a_gateway_scores_are_those_of_transformers(
+    leaves_out: tuple[str, ...], any_reranker_server: RunningServer, reranker_reference: ReferenceReranker
+) -> None:
+    # A cut text, which goes out where there is no /classify, cannot end in half a character.
+    texts = {0: TEXTS + LONG_TEXTS, 3: TEXTS}.get(len(leaves_out), [*TEXTS, LONG_TEXTS[1]])
+    with gateway(any_reranker_server.base_url, leaves_out) as url:
+        try:
+            scores = RerankClient(base_url=url).score(QUERIES[0], texts, instruction=INSTRUCTIONS[1])
+        except WrongServerError as error:
+            assert "cannot be checked" in str(error)
+            client = RerankClient(base_url=url, template="server")
+            scores = client.score(QUERIES[0], texts, instruction=INSTRUCTIONS[1])
+
+    expected = reranker_reference.scores(QUERIES[0], texts, INSTRUCTIONS[1] or INSTRUCTION)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=TOLERANCE)
 
 

@@ -1,6 +1,7 @@
 """Fixtures of all offline tests."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -40,6 +41,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the user's own servers, keys and proxies out of the tests."""
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def library_logs() -> Iterator[None]:
+    """Undo what a command did to the library's logger."""
+    yield
+    for name in ("qwen3_vllm", "qwen3_vllm.bulk"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture

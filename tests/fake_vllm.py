@@ -57,6 +57,10 @@ class FakeVLLM:
     api_key: str | None = None
     missing: tuple[str, ...] = ()
     """Routes that a proxy in front does not pass on."""
+    counts: bool = True
+    """Whether responses keep their `usage`: some proxies drop it."""
+    gateway_version: str | None = None
+    """What a gateway in front says at /version, of itself."""
 
     def __call__(self, request: Request) -> Reply | None:
         """Answer a request; None where this release would never answer."""
@@ -68,7 +72,7 @@ class FakeVLLM:
         if path == "/v1/models":
             return Reply.of_json({"data": [{"id": self.model, "max_model_len": self.context}]})
         if path == "/version":
-            return Reply.of_json({"version": self.version})
+            return Reply.of_json({"version": self.gateway_version or self.version})
         if path not in self._routes:
             return self._not_served(path)
         try:
@@ -128,7 +132,13 @@ class FakeVLLM:
     # --- routes ----------------------------------------------------------------------------------------
 
     def _tokenize(self, body: dict[str, Any]) -> Reply:
-        ids = self.encode(body["prompt"])
+        if "messages" in body:
+            if self.template is None:
+                raise Refused(400, "As of transformers v4.44, default chat template is no longer allowed")
+            variables = body.get("chat_template_kwargs", {})
+            ids = self.encode(render(self.template, messages=body["messages"], **variables))
+        else:
+            ids = self.encode(body["prompt"])
         if self.kind == "embedding" and body.get("add_special_tokens", True):
             ids += self.encode(END_TOKEN)
         return Reply.of_json({"count": len(ids), "max_model_len": self.context, "tokens": ids})
@@ -147,8 +157,8 @@ class FakeVLLM:
         prompts = []
         for text in body["input"]:
             ids = [*self.encode(text), *self.encode(END_TOKEN)] if isinstance(text, str) else text
-            if body.get("truncate_prompt_tokens") == -1:
-                ids = [*ids[:-1][: self.context - 1], ids[-1]]
+            if "truncate_prompt_tokens" in body:
+                ids = [*ids[:-1][: body["truncate_prompt_tokens"] - 1], ids[-1]]
             prompts.append(ids)
         if self._never_answers(prompts):
             return None
@@ -225,8 +235,11 @@ class FakeVLLM:
             words = f"This model's maximum context length is {self.context} tokens. However, "
             if self.release < Version("0.18"):
                 words += f"you requested {longest} tokens in the input for score generation."
+            elif self.release < Version("0.32"):
+                words += f"you requested 0 output tokens and your prompt contains {longest} input tokens, "
             else:
-                words += f"your prompt contains at least {self.context + 1} input tokens."
+                words += f"your prompt contains {longest} input tokens, which exceeds this limit even "
+                words += "without any output tokens. Please reduce the length of the input prompt."
             raise Refused(400, words)
         return longest == self.context and self.release < Version("0.32")
 
@@ -238,8 +251,8 @@ class FakeVLLM:
 
     def _answer(self, data: list[dict[str, Any]], prompts: list[list[int]]) -> Reply:
         tokens = sum(map(len, prompts))
-        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return Reply.of_json({"object": "list", "model": self.model, "data": data, "usage": usage})
+        usage = {"usage": {"prompt_tokens": tokens, "total_tokens": tokens}} if self.counts else {}
+        return Reply.of_json({"object": "list", "model": self.model, "data": data, **usage})
 
     def _not_served(self, path: str) -> Reply:
         if self.release >= Version("0.16"):

@@ -1,7 +1,6 @@
 """EmbeddingClient: every vector in its place, whatever the texts and the server."""
 
 import asyncio
-import logging
 
 import numpy as np
 import pytest
@@ -239,11 +238,11 @@ def test_the_wrong_key_is_told(embed: Embed) -> None:
 
 
 @pytest.mark.parametrize("missing", ["/version", "/tokenize"])
-def test_a_proxy_may_leave_routes_out(missing: str) -> None:
-    with serve(FakeVLLM("embedding", missing=(missing,))) as server:
+@pytest.mark.parametrize(("version", "kept"), [("0.31.0", 2046), ("0.32.0", 2047)])
+def test_a_proxy_may_leave_routes_out(missing: str, version: str, kept: int) -> None:
+    with serve(FakeVLLM("embedding", version=version, missing=(missing,))) as server:
         vectors = client_of(server).embed_documents(["a", "x" * 3000])
 
-    kept = 2046 if missing == "/version" else 2047
     np.testing.assert_allclose(vectors, right(["a", "x" * kept]), atol=1e-6)
 
 
@@ -277,20 +276,38 @@ def test_before_0_32_no_input_has_exactly_the_context_length() -> None:
 
 
 def test_texts_that_fit_by_their_bytes_are_not_tokenised(embedding_server: SocketServer) -> None:
-    client_of(embedding_server).embed_documents(["x" * 2047])
+    client_of(embedding_server).embed_documents(["x" * 2046])
 
     assert "/tokenize" not in embedding_server.paths()
 
 
-def test_how_many_were_cut_is_logged_once(
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ((), "3 of 4 documents were cut to the server's 2048 tokens; the longest had 5001"),
+        (
+            ("/tokenize",),
+            "up to 3 of 4 documents may have been cut by the server to its 2048 tokens; it has no "
+            "/tokenize to count them with",
+        ),
+    ],
+    ids=["counted", "cut by the server"],
+)
+def test_one_warning_says_how_many_were_cut_from_how_long_to_what(
+    missing: tuple[str, ...], words: str, embed: Embed, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve(FakeVLLM("embedding", missing=missing)) as server:
+        embed(client_of(server), ["x" * 3000, "y" * 5000, "short", "x" * 3000])
+
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [("WARNING", words)]
+
+
+def test_a_query_that_is_cut_is_called_one(
     embedding_server: SocketServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "qwen3_vllm"):
-        client_of(embedding_server).embed_documents(["x" * 3000, "y" * 3000, "short"])
+    client_of(embedding_server).embed_queries(["x" * 3000, "short"], instruction="")
 
-    assert [record.getMessage() for record in caplog.records] == [
-        "cut 2 of 3 texts to the server's 2048 tokens"
-    ]
+    assert caplog.messages == ["1 of 2 queries were cut to the server's 2048 tokens; the longest had 3001"]
 
 
 @pytest.mark.parametrize("missing", [(), ("/tokenize",)], ids=["counted", "refused by the server"])

@@ -15,7 +15,7 @@ PACKAGE = Path(qwen3_vllm.__file__).parent
 # A module imports from layers above its own only. Beside each other they do not import, but for what
 # WITHIN names.
 LAYERS = (
-    {"errors", "fields", "prompts"},
+    {"errors", "fields", "prompts", "truncation"},
     {"options", "concurrency", "buffers", "pool", "masking", "proxies", "disconnections", "request_ids"},
     {"settings"},
     {"wire"},

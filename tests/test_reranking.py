@@ -88,14 +88,12 @@ def test_without_a_template_the_shared_part_of_the_prompt_goes_first(rerank_serv
     assert sent["text_2"] == [prompts.rerank_tail("d")]
 
 
-@pytest.mark.parametrize(("template", "option"), [(None, "client"), (RIGHT_TEMPLATE, "server")])
-def test_a_template_that_the_user_knows_of_is_not_asked_for(template: str | None, option: str) -> None:
-    fake = FakeVLLM(template=template)
-    with serve(fake) as server:
-        scores = client_of(server, template=option).score("q", DOCUMENTS[:3], instruction=TASK)
+def test_template_client_sends_finished_prompts_that_begin_with_what_documents_share(
+    rerank_server: SocketServer,
+) -> None:
+    client_of(rerank_server, template="client").score("q", ["d"], instruction=TASK)
 
-        assert sorted(server.paths()) == ["/v1/models", "/v1/score", "/version"]
-    np.testing.assert_allclose(scores, right(fake, DOCUMENTS[:3], task=TASK), atol=1e-6)
+    assert rerank_server.bodies("/classify")[-1]["input"] == [prompts.rerank_prompt("q", "d", TASK)]
 
 
 @pytest.mark.parametrize("missing", ["/classify", "/tokenize", "/version"])
@@ -108,21 +106,113 @@ def test_a_proxy_may_leave_routes_out(template: str | None, missing: str) -> Non
     np.testing.assert_allclose(scores, right(fake, DOCUMENTS[:3], task=TASK), atol=1e-6)
 
 
-def test_a_wrong_template_with_no_way_round_it_is_an_error() -> None:
-    with (
-        serve(FakeVLLM(template=STOCK_TEMPLATE, missing=("/classify",))) as server,
-        pytest.raises(errors.WrongServerError, match="chat template that is not Qwen3's"),
-    ):
-        client_of(server).score("q", DOCUMENTS)
+# As many tokens as the right one, so that no count gives it away.
+SWAPPED_TEMPLATE = RIGHT_TEMPLATE.replace("Judge whether", "Judge whither")
+CONTRADICTED = {
+    "none": 'applies no chat template: pass template="auto"',
+    "wrong": 'does not give Qwen3\'s prompt: pass template="auto"',
+    "own": 'has no /classify, which would take finished prompts: pass template="auto"',
+    "lost": "does not give Qwen3's prompt, and has no /classify",
+    "deaf": "ignores the instruction",
+    "unknown": 'cannot be checked.*pass template="server"',
+}
+NO_CLASSIFY, NOTHING = ("/classify",), ("/classify", "/tokenize")
+RIGHT: dict[str, object] = {"template": RIGHT_TEMPLATE}
+DEAF: dict[str, object] = {"template": RIGHT_TEMPLATE, "version": "0.19.0"}
+# What a server is, and by option the errors that the default instruction and another one give, if any.
+TEMPLATE_MATRIX: dict[str, tuple[dict[str, object], dict[str, tuple[str, str]]]] = {
+    "none": ({}, {"server": ("none", "none")}),
+    "right": (RIGHT, {}),
+    "right, ignores the instruction": (DEAF, {}),
+    "wrong": ({"template": STOCK_TEMPLATE}, {"server": ("wrong", "wrong")}),
+    "none, no classify": ({"missing": NO_CLASSIFY}, {"server": ("none", "none")}),
+    "right, no classify": (RIGHT | {"missing": NO_CLASSIFY}, {"client": ("own", "own")}),
+    "right, ignores the instruction, no classify": (
+        DEAF | {"missing": NO_CLASSIFY},
+        {"auto": ("", "deaf"), "client": ("own", "own"), "server": ("", "deaf")},
+    ),
+    "wrong, no classify": (
+        {"template": STOCK_TEMPLATE, "missing": NO_CLASSIFY},
+        {"auto": ("lost", "lost"), "client": ("own", "own"), "server": ("lost", "lost")},
+    ),
+    "wrong but as long, no classify": (
+        {"template": SWAPPED_TEMPLATE, "missing": NO_CLASSIFY},
+        {"auto": ("lost", "lost"), "client": ("own", "own"), "server": ("lost", "lost")},
+    ),
+    "none, no classify, no usage": (
+        {"missing": NO_CLASSIFY, "counts": False},
+        {"server": ("none", "none")},
+    ),
+    "right, no classify, no usage": (
+        RIGHT | {"missing": NO_CLASSIFY, "counts": False},
+        {"client": ("own", "own")},
+    ),
+    "right, ignores the instruction, no classify, no usage": (
+        DEAF | {"missing": NO_CLASSIFY, "counts": False},
+        {"auto": ("", "deaf"), "client": ("own", "own"), "server": ("", "deaf")},
+    ),
+    "none, nothing to check with": ({"missing": NOTHING, "counts": False}, {"server": ("none", "none")}),
+    "right, nothing to check with": (
+        RIGHT | {"missing": NOTHING, "counts": False},
+        {"auto": ("unknown", "unknown"), "client": ("own", "own")},
+    ),
+    "right, ignores the instruction, nothing to check with": (
+        DEAF | {"missing": NOTHING, "counts": False},
+        {"auto": ("unknown", "unknown"), "client": ("own", "own"), "server": ("", "deaf")},
+    ),
+}
 
 
-def test_a_template_that_takes_no_instruction_with_no_way_round_it_is_an_error() -> None:
-    with serve(FakeVLLM(template=RIGHT_TEMPLATE, version="0.19.0", missing=("/classify",))) as server:
-        client = client_of(server)
+@pytest.mark.parametrize("option", ["auto", "client", "server"])
+@pytest.mark.parametrize(("server", "outcomes"), TEMPLATE_MATRIX.values(), ids=TEMPLATE_MATRIX)
+def test_whoever_is_said_to_apply_the_template_the_score_is_right_or_an_error_says_what_to_change(
+    server: dict[str, object], outcomes: dict[str, tuple[str, str]], option: str
+) -> None:
+    fake = FakeVLLM(**server)  # type: ignore[arg-type]
+    with serve(fake) as running:
+        client = client_of(running, template=option)
+        for task, outcome in zip((DEFAULT_INSTRUCTION, TASK), outcomes.get(option, ("", "")), strict=True):
+            if outcome:
+                with pytest.raises(
+                    (errors.ConfigurationError, errors.WrongServerError), match=CONTRADICTED[outcome]
+                ):
+                    client.score("q", DOCUMENTS, instruction=task)
+            else:
+                scores = client.score("q", DOCUMENTS, instruction=task)
+                np.testing.assert_allclose(scores, right(fake, DOCUMENTS, task=task), atol=1e-6)
+
+
+def test_a_template_that_cannot_be_checked_is_taken_on_trust_and_that_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with serve(FakeVLLM(template=STOCK_TEMPLATE, missing=NOTHING, counts=False)) as server:
+        client = client_of(server, template="server")
         client.score("q", ["d"])
+        client.score("q", ["e"])
 
-        with pytest.raises(errors.WrongServerError, match="ignores the instruction"):
-            client.score("q", ["d"], instruction=TASK)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "taken on trust" in caplog.messages[0]
+
+
+@pytest.mark.usefixtures("quick_retries")
+@pytest.mark.parametrize(
+    ("option", "old", "new", "words"),
+    [
+        ("server", RIGHT, {}, "applies no chat template"),
+        ("server", RIGHT, {"template": STOCK_TEMPLATE}, "does not give Qwen3's prompt"),
+        ("client", {"missing": NO_CLASSIFY}, RIGHT | {"missing": NO_CLASSIFY}, "of its own"),
+    ],
+)
+def test_a_restart_that_contradicts_the_option_is_noticed(
+    option: str, old: dict[str, object], new: dict[str, object], words: str, score: Score
+) -> None:
+    with serve(FakeVLLM(**old)) as server:  # type: ignore[arg-type]
+        client = client_of(server, template=option)
+        score(client, "q", ["d"])
+        server.restart(FakeVLLM(**new))  # type: ignore[arg-type]
+
+        with pytest.raises(errors.ConfigurationError, match=words):
+            score(client, "q", ["d"])
 
 
 @pytest.mark.parametrize("version", ["0.10.0", "0.15.1", "0.32.0"])
@@ -305,13 +395,31 @@ def test_documents_that_fit_by_their_bytes_are_not_tokenised(rerank_server: Sock
     assert "/tokenize" not in rerank_server.paths()
 
 
-def test_how_many_were_cut_is_logged_once(
+def test_one_warning_says_how_many_were_cut_from_how_long_to_what(
+    rerank_server: SocketServer, score: Score, caplog: pytest.LogCaptureFixture
+) -> None:
+    longest = len(FakeVLLM().encode(prompts.rerank_prompt("q", "y" * 5000, DEFAULT_INSTRUCTION)))
+
+    score(client_of(rerank_server), "q", ["x" * 3000, "y" * 5000, "short", "x" * 3000])
+
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        (
+            "WARNING",
+            "3 of 4 documents were cut so that their prompts fit the server's 2048 tokens; the longest "
+            f"prompt had {longest}",
+        )
+    ]
+
+
+def test_a_cut_that_was_asked_for_is_no_warning(
     rerank_server: SocketServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "qwen3_vllm"):
-        client_of(rerank_server).score("q", ["x" * 5000, "y" * 5000, "short"])
+        client_of(rerank_server, max_tokens_per_doc=10).score("q", ["x" * 3000, "short"])
 
-    assert [record.getMessage() for record in caplog.records] == ["cut 2 of 3 documents to fit"]
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "cut 1 of 2 documents to max_tokens_per_doc=10")
+    ]
 
 
 def test_without_truncation_long_documents_are_named_and_the_others_scored(
@@ -328,9 +436,55 @@ def test_without_truncation_long_documents_are_named_and_the_others_scored(
     np.testing.assert_allclose(caught.value.partial[[0, 2]], right(FakeVLLM(), ["a", "b"]), atol=1e-6)
 
 
-def test_a_query_that_leaves_no_room_is_an_error_not_a_cut_query(rerank_server: SocketServer) -> None:
-    with pytest.raises(errors.TooLongError, match="query and instruction alone"):
-        client_of(rerank_server).score("q" * 3000, ["d"])
+@pytest.mark.parametrize("truncate", [True, False])
+def test_a_query_that_leaves_no_room_is_the_one_to_blame(
+    truncate: bool, rerank_server: SocketServer, score: Score
+) -> None:
+    head = prompts.RERANK_PREFIX + f"<Instruct>: {DEFAULT_INSTRUCTION}\n<Query>: {'q' * 3000}\n<Document>:"
+    tokens = len(FakeVLLM().encode(head + prompts.RERANK_SUFFIX))
+    client = client_of(rerank_server, truncate=truncate)
+
+    with pytest.raises(errors.TooLongError, match=f"^the query is too long: .* {tokens} tokens") as caught:
+        score(client, "q" * 3000, ["d", "x" * 5000])
+
+    assert caught.value.errors == {}
+
+
+def test_an_instruction_that_leaves_no_room_is_the_one_to_blame(
+    rerank_server: SocketServer, score: Score
+) -> None:
+    with pytest.raises(errors.TooLongError, match=r"^the instruction is too long"):
+        score(client_of(rerank_server), "q" * 3000, ["d"], instruction="i" * 3000)
+
+
+def test_of_many_queries_only_the_pair_of_the_too_long_one_fails(rerank_server: SocketServer) -> None:
+    with pytest.raises(errors.TooLongError, match="document 1 has a query that is too long") as caught:
+        client_of(rerank_server).score(["q", "q" * 3000], ["a", "b"])
+
+    assert list(caught.value.errors) == [1]
+    assert caught.value.partial is not None
+    np.testing.assert_allclose(caught.value.partial[0], right(FakeVLLM(), ["a"])[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("gateway_version", ["1.2.3", "0.9.0", "0.9.0-gateway", "v2", "1.108.0", "0.40.0"])
+@pytest.mark.parametrize("version", ["0.10.0", "0.15.1", "0.31.0", "0.32.0"])
+def test_a_gateways_own_version_decides_nothing(version: str, gateway_version: str) -> None:
+    """A prompt of exactly the context is sent to a server that answers it, and to no other."""
+    fake = FakeVLLM(version=version, gateway_version=gateway_version)
+    room = len(_cut("x" * 5000, 2048 if version == "0.32.0" else 2047))
+    with serve(fake) as server:
+        scores = client_of(server).score("q", ["x" * 3000])
+
+    np.testing.assert_allclose(scores, right(fake, ["x" * room]), atol=1e-6)
+
+
+@pytest.mark.parametrize(("version", "as_tokens"), [("0.14.0", False), ("0.15.0", True)])
+def test_token_ids_go_to_servers_that_took_them_when_tried(version: str, as_tokens: bool) -> None:
+    with serve(FakeVLLM(version=version, gateway_version="2.0")) as server:
+        client_of(server).score("q", ["x" * 3000])
+        sent = server.requests[-1]
+
+    assert (sent.path == "/classify") is as_tokens
 
 
 # --- hostile text --------------------------------------------------------------------------------------

@@ -3,18 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
-
-from packaging.version import InvalidVersion, Version
+from typing import Any, Generic, TypeVar
 
 from qwen3_vllm import errors, wire
 from qwen3_vllm.transport import Flow, OfLoop, send
 
 T = TypeVar("T")
-
-# Before this release vLLM never answers a pooling input of exactly the context length when its scheduler
-# splits it: it keeps a place for a sampled token that never comes (vllm#29496, #55427; its scheduler.py).
-_FULL_CONTEXT_SINCE = Version("0.32.0")
+# They say nothing about the input, and the caller's own request would meet them too.
+NO_ANSWER = (errors.ServerUnreachableError, errors.RequestTimeoutError, errors.OverloadedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +18,12 @@ class Served:
     """The model of a server.
 
     Attributes:
-        context: Tokens an input may have; None if the server does not tell.
-        root: Its checkpoint; None if the server does not tell.
+        context: Its context length in tokens; None if the server does not report it.
+        root: Its checkpoint; None if the server does not report it.
     """
 
     model: str
     context: int | None
-    version: Version | None
     root: str | None = None
 
 
@@ -56,7 +51,7 @@ class Known(Generic[T]):
 
 
 def ask_served(model: str | None) -> Flow[Served]:
-    """Find the model to name in requests, and how long an input may be.
+    """Find the model to name in requests, and its context length.
 
     Args:
         model: The name the user gave; None takes the first that the server lists.
@@ -65,12 +60,11 @@ def ask_served(model: str | None) -> Flow[Served]:
         ModelNotFoundError: The server lists models, but not this one.
         WrongServerError: The server lists none.
     """
-    listed, version = yield from send(*_questions())
+    (listed,) = yield from send(wire.models())
     if isinstance(listed, errors.RouteNotFoundError) and model is not None:
-        return Served(model, None, None)  # a proxy that passes on a few routes only
+        return Served(model, None)  # a proxy that passes on a few routes only
     if isinstance(listed, errors.Qwen3VLLMError):
         raise listed
-    assert isinstance(listed, list)
     names = [served.name for served in listed]
     if not names:
         raise errors.WrongServerError("The server lists no model at /v1/models")
@@ -81,19 +75,30 @@ def ask_served(model: str | None) -> Flow[Served]:
             status=404,
         )
     served = listed[names.index(model) if model is not None else 0]
-    release = _parse(version) if isinstance(version, str) else None
-    context = served.max_model_len
-    if context is not None and (release is None or release < _FULL_CONTEXT_SINCE):
-        context -= 1
-    return Served(served.name, context, release, served.root)
+    return Served(served.name, served.max_model_len, served.root)
 
 
-def _questions() -> tuple[wire.Call[list[wire.ServedModel] | str], ...]:
-    return wire.models(), wire.version()  # type: ignore[return-value]  # Call is read-only in T
+def overlong(context: int) -> int:
+    """Tokens of an input that every server of this context refuses.
+
+    Not just above it: a proxy may report less than the server has, and an input of exactly the server's
+    context is what must not be tried.
+    """
+    return context + context // 2 + 3
 
 
-def _parse(version: str) -> Version | None:
-    try:
-        return Version(Version(version).base_version)
-    except InvalidVersion:
-        return None
+def ask_limit(context: int, refused: wire.Call[Any]) -> Flow[int]:
+    """Find out how long an input may be: the whole context, or one token less.
+
+    Before 0.32.0 vLLM never answers a pooling input of exactly the context length when its scheduler splits
+    it: it reserves a position for a sampled token that never comes (vllm#29496, #55427). To try that would
+    be to hang. But the same release changed the words in which an input that is too long is refused, and
+    they come from the server itself, where /version may be a gateway's own. Other words count as old.
+
+    Args:
+        refused: A call with an input of `overlong(context)` tokens.
+    """
+    (answer,) = yield from send(refused)
+    if isinstance(answer, NO_ANSWER):
+        raise answer
+    return context if wire.pools_full_context(answer) else context - 1

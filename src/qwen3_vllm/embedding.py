@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +22,14 @@ from qwen3_vllm.batching import (
     unsendable_texts,
 )
 from qwen3_vllm.caching import CacheRole, cache_namespace
-from qwen3_vllm.discovery import Known, ask_served
+from qwen3_vllm.discovery import Known, ask_limit, ask_served, overlong
 from qwen3_vllm.settings import EmbeddingSettings
 from qwen3_vllm.transport import Flow, Transport, send
+from qwen3_vllm.truncation import Truncation
 
 Vectors = NDArray[np.float32]
 Lists = list[list[float]]
+Report = Callable[[Truncation], None]
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +44,13 @@ class EmbeddingServer:
 
     Attributes:
         model: Its name in requests.
-        context: Tokens an input may have; None where the server does not tell.
+        context: Its context length in tokens; None where the server does not report it.
         width: Numbers in a vector of an answer.
         encoding: The leanest one that the server has.
         dtype: What its vectors travel as: `wire_dtype`, if the server has a choice.
         cuts: Whether the server cuts vectors to `dimensions` itself.
-        root: The checkpoint behind `model`; None where the server does not tell.
+        root: The checkpoint behind `model`; None where the server does not report it.
+        limit: Tokens an input may have, asked when the first long text comes.
     """
 
     model: str
@@ -57,6 +60,20 @@ class EmbeddingServer:
     dtype: wire.WireDtype
     cuts: bool
     root: str | None
+    limit: Known[int] = field(default_factory=Known, compare=False)
+
+
+class _Fitted(NamedTuple):
+    """Texts as they can be sent: failures, and tokens before a cut to `limit`, by index.
+
+    `left_to_server` are those that it must cut because it counts no tokens for us.
+    """
+
+    inputs: list[str | wire.TokenIds]
+    refused: Failures
+    cut: dict[int, int]
+    left_to_server: frozenset[int]
+    limit: int
 
 
 class EmbeddingClient(EmbeddingSettings):
@@ -176,12 +193,16 @@ class EmbeddingClient(EmbeddingSettings):
         return self._embed(prompted, bad, "query")
 
     def _embed_documents(
-        self, texts: Sequence[str], show_progress: bool, lists: Lists | None = None
+        self,
+        texts: Sequence[str],
+        show_progress: bool,
+        lists: Lists | None = None,
+        report: Report | None = None,
     ) -> Flow[Vectors]:
         bad = unsendable_texts(texts, "document")
         sendable = [text for index, text in enumerate(texts) if index not in bad] if bad else texts
         prompted = list(map(prompts.embedding_document, sendable))
-        return self._embed(prompted, bad, "document", show_progress, lists)
+        return self._embed(prompted, bad, "document", show_progress, lists, report)
 
     def _embed(
         self,
@@ -190,22 +211,32 @@ class EmbeddingClient(EmbeddingSettings):
         noun: str,
         show_progress: bool = False,
         lists: Lists | None = None,
+        report: Report | None = None,
     ) -> Flow[Vectors]:
         """Embed prompts: those of all texts but the unsendable ones, which are failures by index.
 
-        `lists`, empty at first, has the same numbers in the end.
+        Args:
+            lists: Empty at first, has the same numbers in the end.
+            report: Is given what was cut, if anything was; None logs one warning.
         """
         count = len(prompted) + len(unsendable)
         if count == 0:
             return np.empty((0, self.dimensions or 0), np.float32)
         unique = dict.fromkeys(prompted)
-        vectors, refused = yield from self._embed_unique(list(unique), show_progress, lists)
-        if vectors is not None and not refused and len(unique) == count:
+        vectors, refused, fitted = yield from self._embed_unique(list(unique), show_progress, lists)
+        plain = fitted is None or not (fitted.cut or fitted.left_to_server)
+        if vectors is not None and not refused and plain and len(unique) == count:
             return vectors
         row_of = {text: row for row, text in enumerate(unique)}
         places = map(row_of.__getitem__, prompted)
         rows = [-1 if index in unsendable else next(places) for index in range(count)]
         failures = unsendable | {index: refused[row] for index, row in enumerate(rows) if row in refused}
+        truncation = _truncation(fitted, [row for index, row in enumerate(rows) if index not in failures])
+        if truncation and report is not None:
+            report(truncation)
+        elif truncation:
+            plural = "queries" if noun == "query" else "documents"
+            logger.warning("%s", truncation.of_texts(count, plural))
         if vectors is not None:
             vectors = vectors[rows]
             vectors[list(failures)] = np.nan
@@ -218,12 +249,13 @@ class EmbeddingClient(EmbeddingSettings):
 
     def _embed_unique(
         self, texts: list[str], show_progress: bool, lists: Lists | None
-    ) -> Flow[tuple[Vectors | None, Failures]]:
+    ) -> Flow[tuple[Vectors | None, Failures, _Fitted | None]]:
         """Embed different, sendable texts; failures by index into `texts`."""
         if not texts:
-            return None, {}
+            return None, {}, None
         server = yield from self._server.get(self._ask_server)
-        inputs, refused, left_to_server = yield from self._fit(server, texts)
+        fitted = yield from self._fit(server, texts)
+        inputs, refused, _, left_to_server, limit = fitted
         sizes = list(map(len, texts))
         vectors = np.empty((len(texts), self.dimensions or server.width), np.float32)
         if lists is not None:
@@ -238,7 +270,7 @@ class EmbeddingClient(EmbeddingSettings):
                 dimensions=self.dimensions if server.cuts else None,
                 width=server.width,
                 keep=self.dimensions,
-                server_truncates=batch[0] in left_to_server,
+                truncate_to=limit if batch[0] in left_to_server else None,
                 out=rows_of(batch),
             )
 
@@ -267,37 +299,37 @@ class EmbeddingClient(EmbeddingSettings):
             failures = yield from send_batches(batches, call, store)
         if any(isinstance(error, _MAY_BE_ANOTHER_SERVER) for error in failures.values()):
             self._server.forget()
-        return vectors, refused | failures
+        return vectors, refused | failures, fitted
 
-    def _fit(
-        self, server: EmbeddingServer, texts: list[str]
-    ) -> Flow[tuple[list[str | wire.TokenIds], Failures, set[int]]]:
+    def _fit(self, server: EmbeddingServer, texts: list[str]) -> Flow[_Fitted]:
         """Replace texts longer than the context by the token ids that the reference keeps.
 
-        Transformers keeps the first tokens and the end token, whose state is the embedding. Only texts with
-        more bytes than the context has tokens are counted.
-
-        Returns:
-            What to send, texts refused for their length, and those the server must cut because it counts no
-            tokens for us.
+        Transformers keeps the first tokens and the end token, whose state is the embedding. Only texts that
+        may have more tokens than all servers take, by their bytes, are counted.
         """
         inputs: list[str | wire.TokenIds] = list(texts)
-        limit = server.context
-        if limit is None or not may_exceed(texts, limit - 1):
-            return inputs, {}, set()
+        context = server.context
         # One place is for the end token that the tokenizer appends.
-        long = [index for index, text in enumerate(texts) if token_bound(text) >= limit]
+        if context is None or not may_exceed(texts, context - 2):
+            return _Fitted(inputs, {}, {}, frozenset(), 0)
+        long = [index for index, text in enumerate(texts) if token_bound(text) >= context - 1]
         if not long:
-            return inputs, {}, set()
+            return _Fitted(inputs, {}, {}, frozenset(), 0)
         end, *counted = yield from send(
             wire.tokenize(server.model, ""), *(wire.tokenize(server.model, texts[i]) for i in long)
         )
+        longest = max((len(tokens) for tokens in counted if isinstance(tokens, list)), default=context)
+        limit = context - 1
+        if longest > limit:
+            refusal = wire.embeddings(server.model, [[0] * overlong(context)], encoding="base64")
+            limit = yield from server.limit.get(lambda: ask_limit(context, refusal))
         if isinstance(end, errors.RouteNotFoundError):
-            return inputs, {}, set(long) if self.truncate else set()
+            left = [index for index in long if self.truncate and token_bound(texts[index]) >= limit]
+            return _Fitted(inputs, {}, {}, frozenset(left), limit)
         if isinstance(end, errors.Qwen3VLLMError):
             raise end
         refused: Failures = {}
-        cut = 0
+        cut: dict[int, int] = {}
         for index, tokens in zip(long, counted, strict=True):
             if isinstance(tokens, errors.Qwen3VLLMError):
                 refused[index] = tokens
@@ -305,10 +337,8 @@ class EmbeddingClient(EmbeddingSettings):
                 refused[index] = errors.TooLongError(f"has {len(tokens)} tokens; the server takes {limit}")
             elif len(tokens) > limit:
                 inputs[index] = tokens[: limit - len(end)] + end
-                cut += 1
-        if cut:
-            logger.info("cut %d of %d texts to the server's %d tokens", cut, len(texts), limit)
-        return inputs, refused, set()
+                cut[index] = len(tokens)
+        return _Fitted(inputs, refused, cut, frozenset(), limit)
 
     def _ask_server(self) -> Flow[EmbeddingServer]:
         served = yield from ask_served(self.model or self._first_model)
@@ -351,6 +381,22 @@ class EmbeddingClient(EmbeddingSettings):
             )
         cuts = cuts and width == self.dimensions  # a server may ignore the field
         return EmbeddingServer(served.model, served.context, width, encoding, dtype, cuts, served.root)
+
+
+async def aembed_reporting(client: EmbeddingClient, texts: Sequence[str], report: Report) -> Vectors:
+    """Embed documents; what was cut goes to `report` instead of the log."""
+    return await client._transport.arun(client._embed_documents(texts, False, report=report))
+
+
+def _truncation(fitted: _Fitted | None, rows: Sequence[int]) -> Truncation:
+    """Sum up what was cut of the texts whose places among the different ones are `rows`."""
+    if fitted is None:
+        return Truncation()
+    lengths = [fitted.cut[row] for row in rows if row in fitted.cut]
+    perhaps = sum(row in fitted.left_to_server for row in rows)
+    if not (lengths or perhaps):
+        return Truncation()
+    return Truncation(len(lengths), perhaps, max(lengths, default=0), fitted.limit)
 
 
 def floats_of_one(vectors: Vectors) -> list[float]:

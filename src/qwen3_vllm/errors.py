@@ -42,7 +42,7 @@ class Qwen3VLLMError(Exception):
 
 
 class ConfigurationError(Qwen3VLLMError, ValueError):
-    """An option, or a combination of options, cannot work; raised before anything is sent.
+    """An option, or a combination of options, cannot work, or contradicts what the server is.
 
     Names the option. Holds no value of a secret, nor another error that does.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from qwen3_vllm import errors, prompts, wire
 from qwen3_vllm.batching import Failures, token_bound
-from qwen3_vllm.probing import RerankServer
+from qwen3_vllm.probing import RerankServer, ask_lengths
 from qwen3_vllm.transport import Flow, send
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,22 @@ class Pair:
     tokens: tuple[int, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Pairs as they can be sent, in order.
+
+    Attributes:
+        refused: Why some cannot be sent, by index.
+        cut: Tokens that the prompts of some had before they were cut to the context, by index.
+        limit: Tokens that they were cut to.
+    """
+
+    pairs: list[Pair]
+    refused: Failures
+    cut: dict[int, int]
+    limit: int = 0
+
+
 def fit(
     pairs: list[Pair],
     instruction: str,
@@ -30,41 +46,38 @@ def fit(
     *,
     max_tokens_per_doc: int | None,
     truncate: bool,
-) -> Flow[tuple[list[Pair], Failures]]:
+) -> Flow[Fitted]:
     """Cut what is too long; only the document loses tokens. Short pairs cost no request.
 
     Args:
         max_tokens_per_doc: Tokens of a document alone, whole characters, as vLLM's field of that name.
         truncate: False refuses pairs longer than the context instead of cutting them.
 
-    Returns:
-        The pairs, in order, and why some cannot be sent, by index.
+    Raises:
+        TooLongError: The instruction, or the one query of all pairs, leaves no room for a document.
     """
     pairs = list(pairs)
     refused: Failures = {}
-    shortened: set[int] = set()
     if max_tokens_per_doc is not None:
         long = [i for i, pair in enumerate(pairs) if token_bound(pair.document) > max_tokens_per_doc]
-        shortened |= yield from _cut_documents(pairs, long, max_tokens_per_doc, server, refused)
-    if server.context is not None:
-        overhead = (
-            token_bound(prompts.rerank_prompt("", "", "")) if server.overhead is None else server.overhead
-        )
-        room = server.context - overhead - token_bound(instruction)
-        long = [
-            i
-            for i, pair in enumerate(pairs)
-            if i not in refused and token_bound(pair.query) + token_bound(pair.document) > room
-        ]
-        shortened |= yield from _cut_prompts(pairs, long, instruction, server, refused, truncate)
-    if shortened:
-        logger.info("cut %d of %d documents to fit", len(shortened), len(pairs))
-    return pairs, refused
+        yield from _cut_documents(pairs, long, max_tokens_per_doc, server, refused)
+    if server.context is None:
+        return Fitted(pairs, refused, {})
+    overhead = token_bound(prompts.rerank_prompt("", "", "")) if server.overhead is None else server.overhead
+    room = server.context - 1 - overhead - token_bound(instruction)  # all servers take one token less
+    long = [
+        i
+        for i, pair in enumerate(pairs)
+        if i not in refused and token_bound(pair.query) + token_bound(pair.document) > room
+    ]
+    if not long:
+        return Fitted(pairs, refused, {})
+    return (yield from _cut_prompts(pairs, long, instruction, server, server.context, refused, truncate))
 
 
 def _cut_documents(
     pairs: list[Pair], long: list[int], limit: int, server: RerankServer, refused: Failures
-) -> Flow[set[int]]:
+) -> Flow[None]:
     tokens = yield from _tokenize(server, [pairs[i].document for i in long])
     over = {}
     for index, ids in zip(long, tokens, strict=True):
@@ -78,7 +91,8 @@ def _cut_documents(
             refused[index] = text
         else:
             pairs[index] = replace(pairs[index], document=text.rstrip(_REPLACEMENT))
-    return set(over)
+    if over:
+        logger.info("cut %d of %d documents to max_tokens_per_doc=%d", len(over), len(pairs), limit)
 
 
 def _cut_prompts(
@@ -86,58 +100,79 @@ def _cut_prompts(
     long: list[int],
     instruction: str,
     server: RerankServer,
+    context: int,
     refused: Failures,
     truncate: bool,
-) -> Flow[set[int]]:
+) -> Flow[Fitted]:
     """Cut as the reference: `<Instruct>: … <Document>: …` is one text, and loses its last tokens.
 
     Tokenising the document alone would be one token off, since its first word joins the space before it.
     """
-    if not long or server.context is None:
-        return set()
     heads = {pairs[i].query: _middle(pairs[i].query, "", instruction).rstrip(" ") for i in long}
-    prefix, suffix, *rest = yield from _tokenize(
+    prefix, suffix, task, *rest = yield from _tokenize(
         server,
         [
             prompts.RERANK_PREFIX,
             prompts.RERANK_SUFFIX,
+            _middle("", "", instruction),
             *heads.values(),
             *(_middle(pairs[i].query, pairs[i].document, instruction) for i in long),
         ],
     )
     if isinstance(prefix, errors.RouteNotFoundError):
-        return set()  # nobody counts here; what is too long the server will refuse
-    for fixed in (prefix, suffix):
+        return Fitted(pairs, refused, {})  # nobody counts here; what is too long the server will refuse
+    for fixed in (prefix, suffix, task):
         if isinstance(fixed, errors.Qwen3VLLMError):
             raise fixed
-    assert isinstance(prefix, list) and isinstance(suffix, list)
+    assert isinstance(prefix, list) and isinstance(suffix, list) and isinstance(task, list)
+    around = len(prefix) + len(suffix)
+    longest = max((around + len(ids) for ids in rest if isinstance(ids, list)), default=0)
+    if longest < context and not any(isinstance(ids, errors.Qwen3VLLMError) for ids in rest):
+        return Fitted(pairs, refused, {})
+    lengths = yield from server.lengths.get(lambda: ask_lengths(server, context))
+    room = lengths.limit - around
+    if len(task) >= room:
+        raise errors.TooLongError(
+            f"the instruction is too long: its prompt has {around + len(task)} tokens without a query and a "
+            f"document; the server takes {lengths.limit}"
+        )
     head_tokens = dict(zip(heads, rest[: len(heads)], strict=True))  # errors too, met below
-    room = server.context - len(prefix) - len(suffix)
     cut: dict[int, wire.TokenIds] = {}
+    needed: dict[int, int] = {}
+    one_query = len({pair.query for pair in pairs}) == 1
     for index, middle in zip(long, rest[len(heads) :], strict=True):
         head = head_tokens[pairs[index].query]
         if isinstance(middle, errors.Qwen3VLLMError):
             refused[index] = middle
         elif isinstance(head, errors.Qwen3VLLMError):
             refused[index] = head
-        elif len(middle) <= room:
-            continue
-        elif not truncate or len(head) >= room:
-            needed = len(prefix) + len(middle) + len(suffix)
-            why = "" if not truncate else "; its query and instruction alone fill them"
-            refused[index] = errors.TooLongError(
-                f"needs {needed} tokens with its query; the server takes {server.context}{why}"
+        elif len(head) >= room:
+            why = (
+                f"too long: its prompt has {around + len(head)} tokens without a document; the server takes "
+                f"{lengths.limit}"
             )
-        else:
-            cut[index] = middle[:room]
-    if server.takes_tokens:
+            if one_query:
+                raise errors.TooLongError(f"the query is {why}")
+            refused[index] = errors.TooLongError(f"has a query that is {why}")
+        elif len(middle) > room:
+            needed[index] = around + len(middle)
+            if truncate:
+                cut[index] = middle[:room]
+            else:
+                refused[index] = errors.TooLongError(
+                    f"needs {needed[index]} tokens with its query; the server takes {lengths.limit}"
+                )
+    if lengths.takes_tokens:
         for index, middle in cut.items():
             pairs[index] = replace(pairs[index], tokens=(*prefix, *middle, *suffix))
     else:
-        lengths = {query: len(ids) for query, ids in head_tokens.items() if isinstance(ids, list)}
-        documents = {index: tokens[lengths[pairs[index].query] :] for index, tokens in cut.items()}
+        documents = {
+            index: middle[len(head) :]
+            for index, middle in cut.items()
+            if isinstance(head := head_tokens[pairs[index].query], list)
+        }
         yield from _cut_as_text(pairs, documents, server, refused)
-    return set(cut)
+    return Fitted(pairs, refused, {index: needed[index] for index in cut}, lengths.limit)
 
 
 def _cut_as_text(

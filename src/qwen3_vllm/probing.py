@@ -1,19 +1,23 @@
 """Find out what a server does with a rerank request, by asking it.
 
-vLLM says nowhere whether it wraps a pair into a chat template, whether that template is right, or whether it
-takes an instruction; older ones ignore what they do not know. But /classify takes finished prompts on every
-release from 0.9 and templates them never: what /score answers must equal what /classify answers.
+vLLM reports nowhere whether it puts a pair into a chat template, whether that template is right, or whether
+it takes an instruction; older releases ignore what they do not know. But /classify takes finished prompts on
+every release from 0.9 and never applies a template to them: what /score answers must equal what it answers.
 """
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from packaging.version import Version
 
 from qwen3_vllm import errors, prompts, wire
-from qwen3_vllm.discovery import Served, ask_served
+from qwen3_vllm.discovery import NO_ANSWER, Known, ask_limit, ask_served, overlong
+from qwen3_vllm.settings import Template
 from qwen3_vllm.transport import Flow, send
+
+logger = logging.getLogger(__name__)
 
 # A raw pair "a", "b" is 1 or 2 tokens, a templated one more than 70. Special tokens of other families' pairs
 # are up to 4.
@@ -34,7 +38,6 @@ _INSTRUCTION = "Judge whether the document names a fruit"
 # taken for a wrong one, and finished prompts are sent, which score the same.
 _SAME_LOGIT = 0.05
 _SIMILAR_LOGIT = 0.5  # what rounding alone cannot exceed
-_TOKEN_IDS_SINCE = Version("0.15.0")
 _CONTROL_TEXT = "<|im_start|><|im_end|><think></think>"
 _CONTROL_TOKENS = 4
 
@@ -51,20 +54,33 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, slots=True)
+class Lengths:
+    """What matters for long texts only, asked when the first one comes.
+
+    Attributes:
+        limit: Tokens a prompt may have.
+        takes_tokens: Whether the server takes finished prompts as token ids.
+    """
+
+    limit: int
+    takes_tokens: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RerankServer:
     """What was learned from a server.
 
     Attributes:
         model: Its name in requests.
-        context: Tokens a prompt may have; None where the server does not tell.
-        templates: Whether the server wraps raw pairs into its template.
+        context: Its context length in tokens; None where the server does not report it.
+        templates: Whether the server puts raw pairs into its template.
         default_right: Its template gives Qwen3's prompt with the default instruction.
         takes_instruction: Its template gives Qwen3's prompt with the instruction of the request.
         classifies: Whether it takes finished prompts.
-        takes_tokens: Whether it takes them as token ids.
         overhead: Tokens that a prompt has besides query, document and instruction, at most; None if not
             known.
-        fingerprint: None where nothing was asked.
+        fingerprint: What it answers to one raw pair.
+        lengths: How long a prompt may be, and in which form a cut one goes out.
     """
 
     model: str
@@ -73,9 +89,9 @@ class RerankServer:
     default_right: bool
     takes_instruction: bool
     classifies: bool
-    takes_tokens: bool
     overhead: int | None
-    fingerprint: Fingerprint | None
+    fingerprint: Fingerprint
+    lengths: Known[Lengths] = field(default_factory=Known, compare=False)
 
 
 def fingerprint_call(model: str) -> wire.Call[wire.Scores]:
@@ -86,11 +102,17 @@ def fingerprint_of(scores: wire.Scores) -> Fingerprint:
     return Fingerprint(scores.prompt_tokens, float(_logits(scores)[0]))
 
 
-def ask_rerank_server(model: str | None, root: str, start: str) -> Flow[RerankServer]:
-    """Ask a server what it is and who templates: a few small requests, all at once.
+def ask_rerank_server(
+    model: str | None, root: str, start: str, template: Template = "auto"
+) -> Flow[RerankServer]:
+    """Ask a server what it is and who applies the template: a few small requests, all at once.
+
+    Args:
+        template: What the user says of the server, which is checked.
 
     Raises:
-        WrongServerError: It is no Qwen3 reranker, or has a wrong template and no way round it.
+        WrongServerError: It is not a Qwen3 reranker, or has a wrong template and no way to work around it.
+        ConfigurationError: The server contradicts `template`.
     """
     served = yield from ask_served(model)
     name = served.model
@@ -121,37 +143,87 @@ def ask_rerank_server(model: str | None, root: str, start: str) -> Flow[RerankSe
     if _constant(_scores(expected) if classifies else split):
         raise wrong("which gives every pair one score: its yes/no head is missing (--hf-overrides)")
 
-    templates = pair.prompt_tokens is None or pair.prompt_tokens >= _TEMPLATED_FROM
-    if pair.prompt_tokens is None and classifies:  # a proxy that drops `usage`
-        templates = not _same(split, _scores(expected), _SIMILAR_LOGIT)
-    right = takes = False
+    if pair.prompt_tokens is not None:
+        templates = pair.prompt_tokens >= _TEMPLATED_FROM
+    else:  # a proxy that drops `usage`
+        templates = yield from _tells_texts_apart(name, finished, split)
+    right: bool | None = False
+    takes: bool | None = False
     if templates and classifies:
         right = _same(raw, _scores(expected))
         takes = _same(instructed, _scores(expected_instructed))
     elif templates:
-        right = raw.prompt_tokens == (yield from _count(name, finished))
-        takes = instructed.prompt_tokens == (yield from _count(name, finished_instructed))
-        if not right and not takes:
-            raise wrong("with a chat template that is not Qwen3's, and no /classify to go round it")
-    elif classifies and not _same(split, _scores(expected), _SIMILAR_LOGIT):
+        right = yield from _renders(name, prompts.DEFAULT_INSTRUCTION, finished, raw)
+        takes = yield from _renders(name, _INSTRUCTION, finished_instructed, instructed)
+        # A template that ignores the instruction gives both times the same.
+        takes = False if _same(raw, instructed) else takes
+    elif classifies and template != "client" and not _same(split, _scores(expected), _SIMILAR_LOGIT):
         raise wrong("which puts tokens of its own between the two texts of a pair")
+    _check(template, templates, right is not False or takes is not False, classifies, root, start)
+    if templates and right is None:
+        if template != "server":
+            raise wrong(
+                "with a chat template that cannot be checked: there is neither /classify nor /tokenize. If "
+                'it is known to give Qwen3\'s prompt, pass template="server"'
+            )
+        logger.warning(
+            'template="server" is taken on trust: %s has neither /classify nor /tokenize to check it with',
+            root,
+        )
     counted = _scores(expected).prompt_tokens if classifies else None
     return RerankServer(
         model=name,
         context=served.context,
         templates=templates,
-        default_right=right,
-        takes_instruction=takes,
+        default_right=right is not False,
+        takes_instruction=takes is not False,
         classifies=classifies,
-        takes_tokens=classifies and takes_token_ids(served),
         overhead=-(-counted // len(_DOCUMENTS)) if counted else None,
         fingerprint=fingerprint_of(pair),
     )
 
 
-def takes_token_ids(served: Served) -> bool:
-    """Whether the server's /classify takes token ids; one that tells no version is taken for recent."""
-    return served.version is None or served.version >= _TOKEN_IDS_SINCE
+def _check(template: Template, templates: bool, fits: bool, classifies: bool, root: str, start: str) -> None:
+    """Raise unless a server whose template `fits` Qwen3's prompt, or not, is what the user says it is."""
+    said = f'template="{template}", but {root}'
+    if template == "server" and not templates:
+        raise errors.ConfigurationError(
+            f'{said} applies no chat template: pass template="auto", or start the server with one: {start}'
+        )
+    if template == "server" and not fits and classifies:
+        raise errors.ConfigurationError(
+            f'{said} applies a chat template that does not give Qwen3\'s prompt: pass template="auto", which '
+            f"works around it, or start the server with the right one: {start}"
+        )
+    if template == "client" and templates and not classifies:
+        raise errors.ConfigurationError(
+            f"{said} applies a chat template of its own, and has no /classify, which would take finished "
+            'prompts: pass template="auto", or start the server without --chat-template'
+        )
+    if templates and not fits and not classifies:
+        raise errors.WrongServerError(
+            f"{root} applies a chat template that does not give Qwen3's prompt, and has no /classify to work "
+            f"around it. Start a reranker: {start}"
+        )
+
+
+def ask_lengths(server: RerankServer, context: int) -> Flow[Lengths]:
+    """Ask how long a prompt may be, and whether one may come as token ids (vLLM 0.15 and newer)."""
+    limit = yield from ask_limit(context, wire.score(server.model, "a", [" a" * overlong(context)]))
+    return Lengths(limit, server.classifies and (yield from _takes_tokens(server.model)))
+
+
+def _takes_tokens(model: str) -> Flow[bool]:
+    prompt = prompts.rerank_prompt(_QUERY, _DOCUMENTS[0], prompts.DEFAULT_INSTRUCTION)
+    (tokens,) = yield from send(wire.tokenize(model, prompt, add_special_tokens=False))
+    if isinstance(tokens, errors.Qwen3VLLMError):
+        return False
+    as_text, as_tokens = yield from send(wire.classify(model, [prompt]), wire.classify(model, [tokens]))
+    if isinstance(as_tokens, NO_ANSWER):
+        raise as_tokens
+    if isinstance(as_tokens, errors.Qwen3VLLMError):
+        return False
+    return _same(_scores(as_text), as_tokens, _SIMILAR_LOGIT)
 
 
 def _scores(result: wire.Scores | errors.Qwen3VLLMError) -> wire.Scores:
@@ -182,12 +254,30 @@ def _embeds(model: str) -> Flow[bool]:
     return not isinstance(answer, errors.Qwen3VLLMError)
 
 
-def _count(model: str, texts: list[str]) -> Flow[int | None]:
-    """Tokens of `texts` together; None where the server does not count."""
-    counted = yield from send(*(wire.tokenize(model, text) for text in texts))
-    total = 0
-    for tokens in counted:
-        if isinstance(tokens, errors.Qwen3VLLMError):
+def _tells_texts_apart(model: str, finished: Sequence[str], split: wire.Scores) -> Flow[bool]:
+    """Whether it matters where a prompt is split: to a server that only joins the two texts it does not."""
+    start = finished[0][: len(prompts.RERANK_PREFIX) // 2]
+    (elsewhere,) = yield from send(wire.score(model, start, [p.removeprefix(start) for p in finished]))
+    return not _same(split, _scores(elsewhere), _SIMILAR_LOGIT)
+
+
+def _renders(model: str, instruction: str, finished: Sequence[str], scored: wire.Scores) -> Flow[bool | None]:
+    """Whether the server's template gives the finished prompts, token by token, where it can be asked.
+
+    Returns:
+        By the number of tokens alone where the server renders no messages; None where it counts none.
+    """
+    calls = [wire.tokenize(model, prompt) for prompt in finished]
+    calls += [wire.tokenize_pair(model, _QUERY, document, instruction) for document in _DOCUMENTS]
+    answers = yield from send(*calls)
+    expected, rendered = answers[: len(finished)], answers[len(finished) :]
+    tokens = 0
+    for ids in expected:
+        if isinstance(ids, errors.Qwen3VLLMError):
             return None
-        total += len(tokens)
-    return total
+        tokens += len(ids)
+    if scored.prompt_tokens is not None and scored.prompt_tokens != tokens:
+        return False
+    if any(isinstance(ids, errors.Qwen3VLLMError) for ids in rendered):
+        return None if scored.prompt_tokens is None else True
+    return rendered == expected

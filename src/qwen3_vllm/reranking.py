@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +11,12 @@ from pydantic import PrivateAttr
 
 from qwen3_vllm import errors, prompts, wire
 from qwen3_vllm.batching import Failures, check_text, failed, plan, send_batches, unsendable_texts
-from qwen3_vllm.discovery import Known, ask_served
+from qwen3_vllm.discovery import Known
 from qwen3_vllm.fitting import Pair, fit
-from qwen3_vllm.probing import (
-    RerankServer,
-    ask_rerank_server,
-    fingerprint_call,
-    fingerprint_of,
-    takes_token_ids,
-)
-from qwen3_vllm.settings import RerankSettings
+from qwen3_vllm.probing import RerankServer, ask_rerank_server, fingerprint_call, fingerprint_of
+from qwen3_vllm.settings import RerankSettings, Template
 from qwen3_vllm.transport import Flow, Transport, send
+from qwen3_vllm.truncation import Truncation
 
 RelevanceScores = NDArray[np.float32]
 T = TypeVar("T")
@@ -52,6 +47,15 @@ class RerankResult:
     index: int
     relevance_score: float
     label: Literal["yes", "no"]
+
+
+class _Scored(NamedTuple):
+    """Different pairs, scored: failures, and tokens before a cut to `limit`, by index."""
+
+    scores: RelevanceScores
+    failures: Failures
+    cut: dict[int, int]
+    limit: int
 
 
 def results_of(scores: RelevanceScores) -> list[RerankResult]:
@@ -208,33 +212,36 @@ class RerankClient(RerankSettings):
             else unique.setdefault(Pair(prompts.neutralise(q), prompts.neutralise(d)), len(unique))
             for index, (q, d) in enumerate(zip(queries, documents, strict=True))
         ]
-        scores, refused = yield from self._score_pairs(list(unique), prompts.neutralise(task))
+        scores, refused, cut, limit = yield from self._score_pairs(list(unique), prompts.neutralise(task))
         failures |= {index: refused[row] for index, row in enumerate(rows) if row in refused}
+        lengths = [cut[row] for index, row in enumerate(rows) if row in cut and index not in failures]
+        if lengths:
+            truncation = Truncation(len(lengths), 0, max(lengths), limit)
+            logger.warning("%s", truncation.of_prompts(len(rows)))
         result = scores[rows] if len(scores) else np.full(len(rows), np.nan, np.float32)
         if failures:
             result[list(failures)] = np.nan
             raise failed(failures, len(rows), "document", result)
         return result
 
-    def _score_pairs(self, pairs: list[Pair], task: str) -> Flow[tuple[RelevanceScores, Failures]]:
+    def _score_pairs(self, pairs: list[Pair], task: str) -> Flow[_Scored]:
         """Score different pairs; once more if the server turns out to be another than before."""
         if not pairs:
-            return np.empty(0, np.float32), {}
+            return _Scored(np.empty(0, np.float32), {}, {}, 0)
         server = yield from self._server.get(self._ask_server)
-        scores, failures, changed = yield from self._score_on(server, pairs, task)
+        scored, changed = yield from self._score_on(server, pairs, task)
         if changed:
             self._server.forget()
             server = yield from self._server.get(self._ask_server)
-            scores, failures, _ = yield from self._score_on(server, pairs, task)
-        return scores, failures
+            scored, _ = yield from self._score_on(server, pairs, task)
+        return scored
 
-    def _score_on(
-        self, server: RerankServer, pairs: list[Pair], task: str
-    ) -> Flow[tuple[RelevanceScores, Failures, bool]]:
+    def _score_on(self, server: RerankServer, pairs: list[Pair], task: str) -> Flow[tuple[_Scored, bool]]:
         """Score pairs on a server that is known; tells also whether it no longer is what was known."""
-        pairs, refused = yield from fit(
+        fitted = yield from fit(
             pairs, task, server, max_tokens_per_doc=self.max_tokens_per_doc, truncate=self.truncate
         )
+        pairs, refused = fitted.pairs, fitted.refused
         scores = np.empty(len(pairs), np.float32)
 
         def store(batch: list[int], answer: wire.Scores) -> None:
@@ -243,7 +250,7 @@ class RerankClient(RerankSettings):
         routes: dict[Route, list[int]] = {}
         for index, pair in enumerate(pairs):
             if index not in refused:
-                routes.setdefault(_route(server, pair, task), []).append(index)
+                routes.setdefault(_route(server, pair, task, self.template), []).append(index)
         route_of = {index: route for route, indexes in routes.items() for index in indexes}
 
         def call(batch: list[int]) -> wire.Call[wire.Scores]:
@@ -260,11 +267,11 @@ class RerankClient(RerankSettings):
         changed = any(_of_another_server(error) for error in failures.values())
         if not changed and len(failures) < len(route_of):
             changed = not (yield from self._is_still(server))
-        return scores, refused | failures, changed
+        return _Scored(scores, refused | failures, fitted.cut, fitted.limit), changed
 
     def _is_still(self, server: RerankServer) -> Flow[bool]:
         """Whether the server treats a pair as it did; asked when it may be another process by now."""
-        if server.fingerprint is None or self._transport.connections_made == self._connections_known:
+        if self._transport.connections_made == self._connections_known:
             return True
         (answer,) = yield from send(fingerprint_call(server.model))
         if isinstance(answer, errors.Qwen3VLLMError):
@@ -273,28 +280,17 @@ class RerankClient(RerankSettings):
         return server.fingerprint.matches(fingerprint_of(answer))
 
     def _ask_server(self) -> Flow[RerankServer]:
-        if self.template == "auto":
-            server = yield from ask_rerank_server(self.model, self._transport.root, _START)
-            self._connections_known = self._transport.connections_made
-            return server
-        served = yield from ask_served(self.model)
-        return RerankServer(
-            model=served.model,
-            context=served.context,
-            templates=self.template == "server",
-            default_right=True,
-            takes_instruction=True,
-            classifies=True,
-            takes_tokens=takes_token_ids(served),
-            overhead=None,
-            fingerprint=None,
-        )
+        server = yield from ask_rerank_server(self.model, self._transport.root, _START, self.template)
+        self._connections_known = self._transport.connections_made
+        return server
 
 
-def _route(server: RerankServer, pair: Pair, task: str) -> Route:
+def _route(server: RerankServer, pair: Pair, task: str, template: Template) -> Route:
     """Choose how to send a pair so that exactly Qwen3's prompt reaches the model."""
     if pair.tokens is not None:
         return "tokens"
+    if template == "client" and server.classifies:
+        return "finished"  # no server applies a template to these
     if not server.templates:
         return "split"
     template_fits = server.takes_instruction or (server.default_right and task == prompts.DEFAULT_INSTRUCTION)
@@ -305,7 +301,7 @@ def _route(server: RerankServer, pair: Pair, task: str) -> Route:
         return "finished"
     raise errors.WrongServerError(
         f"The chat template of {server.model!r} ignores the instruction of a request, and there is no "
-        "/classify to go round it: start the server without --chat-template"
+        "/classify to work around it: start the server without --chat-template"
     )
 
 

@@ -24,6 +24,7 @@ _ROUTE = re.compile(
 )
 _SCHEME = re.compile(r"(?:bearer(?:\s+|$))*", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+Template = Literal["auto", "client", "server"]
 _SECRETS = ("api_key", "default_headers")
 
 
@@ -176,14 +177,15 @@ class RerankSettings(ServerSettings):
 
     Attributes:
         base_url: [QWEN3_RERANKER_URL], default `http://127.0.0.1:8001`.
-        template: Who builds the prompt: "auto" asks the server, "client", or "server" (raw texts, for a
-            server with a chat template that is known to be right).
+        template: Who applies the chat template. "auto" asks the server. "client": this client, which sends
+            finished prompts. "server": the server, which gets raw texts. A server that contradicts either is
+            an error.
         max_tokens_per_doc: Keep this many of a document's tokens. None: what fits the server's context.
         truncate: Cut documents that do not fit the context. False: raise TooLongError.
     """
 
     base_url: str = Field(default_factory=_from_environment("QWEN3_RERANKER_URL", "http://127.0.0.1:8001"))
-    template: Literal["auto", "client", "server"] = "auto"
+    template: Template = "auto"
     max_tokens_per_doc: int | None = Field(default=None, ge=1)
     truncate: bool = True
 

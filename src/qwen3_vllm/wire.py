@@ -109,16 +109,23 @@ def version() -> Call[str]:
 
 def tokenize(model: str, text: str, *, add_special_tokens: bool = True) -> Call[TokenIds]:
     """Token ids of `text`, by default with the tokens that the tokenizer adds of its own."""
-
-    def decode(answer: Answer) -> TokenIds:
-        try:
-            return [int(token) for token in _json(answer)["tokens"]]
-        except (KeyError, TypeError, ValueError):
-            raise _unexpected(answer, '{"tokens": […]}') from None
-
     body = {"model": model, "prompt": text, "add_special_tokens": add_special_tokens}
     most = _SLACK_BYTES + len(text) * _TOKENS_A_CHARACTER * _TOKEN_ID_BYTES
-    return Call("/tokenize", body, decode, most)
+    return Call("/tokenize", body, _tokens, most)
+
+
+def _tokens(answer: Answer) -> TokenIds:
+    try:
+        return [int(token) for token in _json(answer)["tokens"]]
+    except (KeyError, TypeError, ValueError):
+        raise _unexpected(answer, '{"tokens": […]}') from None
+
+
+def tokenize_pair(model: str, query: str, document: str, instruction: str) -> Call[TokenIds]:
+    """Token ids of a pair in the server's chat template, whether or not /score passes it the instruction."""
+    messages = [{"role": "query", "content": query}, {"role": "document", "content": document}]
+    body = {"model": model, "messages": messages, "chat_template_kwargs": {"instruction": instruction}}
+    return Call("/tokenize", body, _tokens)
 
 
 def detokenize(model: str, tokens: TokenIds) -> Call[str]:
@@ -144,7 +151,7 @@ def embeddings(
     dimensions: int | None = None,
     width: int | None = None,
     keep: int | None = None,
-    server_truncates: bool = False,
+    truncate_to: int | None = None,
     out: NDArray[np.float32] | None = None,
 ) -> Call[NDArray[np.float32]]:
     """Embed `inputs`: one row each, in order, of length 1.
@@ -153,7 +160,7 @@ def embeddings(
         dimensions: Asked of the server; None where it does not cut vectors itself.
         width: Numbers a vector of the answer must have; None while that is not known.
         keep: Cut vectors to their first numbers here.
-        server_truncates: Let the server cut inputs to its context length.
+        truncate_to: Let the server cut inputs to so many tokens.
         out: Write the rows here; None makes an array. Holds anything if the answer is wrong.
     """
     body: dict[str, Any] = {"model": model, "input": list(inputs), "encoding_format": encoding}
@@ -162,8 +169,8 @@ def embeddings(
         body["embed_dtype"] = dtype
     if dimensions is not None:
         body["dimensions"] = dimensions
-    if server_truncates:
-        body["truncate_prompt_tokens"] = -1
+    if truncate_to is not None:
+        body["truncate_prompt_tokens"] = truncate_to
     count = len(inputs)
 
     def decode(answer: Answer) -> NDArray[np.float32]:
@@ -435,6 +442,11 @@ def _retry_after(value: str | None) -> float | None:
 def is_too_long(error: Exception) -> bool:
     """Whether the server refused an input for its length (the same words in every vLLM release)."""
     return isinstance(error, errors.BadRequestError) and "maximum context length" in str(error)
+
+
+def pools_full_context(error: object) -> bool:
+    """Whether the server refused an input for its length as vLLM does from 0.32.0 on (the same in 0.33)."""
+    return isinstance(error, errors.ServerError) and "even without any output tokens" in str(error)
 
 
 def refuses_dimensions(error: Exception) -> bool:
