@@ -52,6 +52,19 @@ def test_tokens_a_second_are_shown_where_the_server_counts_them(
     assert re.search(r"about [\d,]+ tokens/s", err)
 
 
+def test_documents_that_were_cut_are_counted_once(tmp_path: Path, embedding_server: SocketServer) -> None:
+    path = write_lines(tmp_path / "a.txt", ["x" * 3000, "y" * 4000, "short"])
+    arguments = (path, "-o", tmp_path / "out", "--base-url", embedding_server.base_url)
+    code, _, err = run(*arguments)
+    assert code == 0
+    assert err.count("were cut") == 1
+    assert "2 of 3 documents were cut to the server's 2048 tokens; the longest had 4001" in err
+
+    _, out, err = run(*arguments, "--json")
+    assert json.loads(out)["truncated"] == 2
+    assert err == ""
+
+
 def test_json_summary(tmp_path: Path, server: SocketServer) -> None:
     path = write_lines(tmp_path / "a.jsonl", ['{"text": "x"}', "{"])
     code, out, _ = run(path, "-o", tmp_path / "out", "--base-url", server.base_url, "--json")

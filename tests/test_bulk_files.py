@@ -18,11 +18,11 @@ from qwen3_vllm import EmbeddingClient, Qwen3VLLMError, ServerUnreachableError, 
 from qwen3_vllm.bulk import Progress, embed_files, parts, pipeline
 from qwen3_vllm.bulk.folder import locked
 from qwen3_vllm.bulk.records import records
-from qwen3_vllm.errors import ConfigurationError, InputError, InvalidAnswerError
+from qwen3_vllm.errors import ConfigurationError, InputError, InvalidAnswerError, ServerError
 
 from .bulk_runs import DIMENSIONS, Canned, errors, ids, read_output, vectors, write_jsonl, write_lines
 from .fake_vllm import FakeVLLM
-from .faults import Reply, Request, SocketServer, changed, honest, serve
+from .faults import Fault, Reply, Request, SocketServer, changed, honest, instead, serve
 
 
 @pytest.fixture(autouse=True)
@@ -387,6 +387,53 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(
     assert "run the same again" in ended.value.__notes__[0]
     assert [each.suffix for each in (tmp_path / "out" / "_progress").iterdir()] == [".arrow"] * 3
     assert embed_files([path], tmp_path / "out", client=client).kept == 30
+
+
+class TestTruncation:
+    @pytest.mark.parametrize("cut", [1, 25, 55])
+    def test_counts_are_those_of_the_whole_output_however_often_it_was_stopped(
+        self, tmp_path: Path, embedding_server: SocketServer, cut: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        texts = [f"{n} " + ("x" * (3000 + n) if n % 7 == 3 else "short") for n in range(60)]
+        path = write_lines(tmp_path / "a.txt", texts)
+        client = EmbeddingClient(base_url=embedding_server.base_url, max_retries=0)
+        seen = 0
+
+        def fail_late(request: Request) -> Fault:
+            nonlocal seen
+            seen += request.path == "/v1/embeddings"
+            return instead(500) if seen > 2 + cut // 10 else honest
+
+        embedding_server.fault = fail_late
+        with pytest.raises(ServerError):
+            embed_files([path], tmp_path / "out", client=client, part_rows=20)
+        embedding_server.fault = lambda request: honest
+        caplog.clear()
+
+        embed_files([path], tmp_path / "out", client=client, part_rows=20)
+        summary = embed_files([path], tmp_path / "out", client=client, part_rows=20)
+
+        expected = {
+            "truncated": 9,
+            "perhaps_truncated": 0,
+            "longest_truncated": len(texts[59]) + 1,
+            "truncated_to": 2048,
+        }
+        assert {name: getattr(summary, name) for name in expected} == expected
+        manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
+        assert {name: manifest[name] for name in expected} == expected
+        longest = len(texts[59]) + 1
+        assert caplog.messages == 2 * [
+            f"9 of 60 documents were cut to the server's 2048 tokens; the longest had {longest}"
+        ]
+
+    def test_of_a_server_that_counts_no_tokens_says_how_many_it_may_have_cut(self, tmp_path: Path) -> None:
+        path = write_lines(tmp_path / "a.txt", ["x" * 3000, "y", "z" * 3000])
+        with serve(FakeVLLM("embedding", missing=("/tokenize",))) as server:
+            client = EmbeddingClient(base_url=server.base_url)
+            summary = embed_files([path], tmp_path / "out", client=client)
+
+        assert (summary.truncated, summary.perhaps_truncated, summary.truncated_to) == (0, 2, 2048)
 
 
 class TestRefused:

@@ -12,7 +12,7 @@ from qwen3_vllm.bulk import embed_stream, pipeline
 from qwen3_vllm.bulk.pipeline import chunked, pipelined
 
 from .bulk_runs import Canned
-from .faults import serve
+from .faults import SocketServer, serve
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +36,17 @@ def test_yields_ids_and_vectors_in_order(client: EmbeddingClient, canned: Canned
     assert [id for ids, _ in chunks for id in ids] == list(range(37))
     expected = [canned.vector(f"text {n}") for n in range(37)]
     np.testing.assert_allclose(np.concatenate([vectors for _, vectors in chunks]), expected, rtol=1e-6)
+
+
+def test_one_warning_says_how_many_were_cut_in_all(
+    embedding_server: SocketServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = ["x" * 3000 if n % 5 == 0 else "short" for n in range(37)]
+    client = EmbeddingClient(base_url=embedding_server.base_url)
+
+    assert sum(len(ids) for ids, _ in embed_stream(enumerate(texts), client)) == 37
+
+    assert caplog.messages == ["8 of 37 documents were cut to the server's 2048 tokens; the longest had 3001"]
 
 
 def test_of_nothing_is_nothing(client: EmbeddingClient) -> None:

@@ -3,13 +3,13 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from qwen3_vllm.bulk.folder import Failure, Folder
+from qwen3_vllm.bulk.folder import Counts, Failure, Folder
 from qwen3_vllm.bulk.manifest import PROBE, check_probe
 from qwen3_vllm.bulk.parts import Fields, Part, Span
 from qwen3_vllm.bulk.pipeline import chunked, embed_apart, pipelined
@@ -17,6 +17,7 @@ from qwen3_vllm.bulk.rows import Reader, Row
 from qwen3_vllm.bulk.sources import Source
 from qwen3_vllm.embedding import EmbeddingClient, Vectors
 from qwen3_vllm.errors import InvalidAnswerError, Qwen3VLLMError, WrongServerError
+from qwen3_vllm.truncation import Truncation
 
 _STORING = 3  # chunks on their way to the disk, at most: a kill loses them
 
@@ -38,13 +39,25 @@ class Job:
 
 
 class Step(NamedTuple):
-    """What was done: `rows` passed over, of which `kept` documents came from an earlier run."""
+    """What was done: `rows` passed over, of which `kept` documents came from an earlier run.
+
+    The last four are the fields of a `Truncation`, of documents embedded or kept.
+    """
 
     rows: int = 0
     embedded: int = 0
     kept: int = 0
     failed: int = 0
     characters: int = 0
+    truncated: int = 0
+    perhaps_truncated: int = 0
+    longest_truncated: int = 0
+    truncated_to: int = 0
+
+    def then(self, other: "Step") -> "Step":
+        """Both together."""
+        together = map(sum, zip(self[:7], other[:7], strict=True))
+        return Step(*together, *map(max, zip(self[7:], other[7:], strict=True)))
 
 
 class _Chunk(NamedTuple):
@@ -60,6 +73,7 @@ class _Result(NamedTuple):
     ids: list[str]
     vectors: Vectors
     failures: list[Failure]
+    truncation: Truncation
 
 
 def embed_parts(job: Job, parts: Sequence[Part]) -> Iterator[Step]:
@@ -83,7 +97,7 @@ def embed_parts(job: Job, parts: Sequence[Part]) -> Iterator[Step]:
 
     def store(chunk: _Chunk, result: _Result | None) -> Step:
         if result is None:
-            step = Step(len(chunk.rows), 0, *folder.count_chunk(chunk.span))
+            step = step_before(len(chunk.rows), folder.count_chunk(chunk.span))
         else:
             folder.write_chunk(chunk.span, *result)
             step = _step(chunk, result)
@@ -124,7 +138,7 @@ def _chunks(job: Job, parts: Sequence[Part]) -> Iterator[_Chunk]:
 
 async def _embed(job: Job, chunk: _Chunk) -> _Result:
     documents = [row for row in chunk.rows if row is not None and row.problem is None]
-    vectors, errors = await embed_apart(job.client, [row.text for row in documents])
+    vectors, errors, truncation = await embed_apart(job.client, [row.text for row in documents])
     if any(isinstance(error, InvalidAnswerError) for error in errors.values()):
         await _check_model(job)
     if len(vectors) == 0:
@@ -138,7 +152,7 @@ async def _embed(job: Job, chunk: _Chunk) -> _Result:
         if row is not None and row.number in reasons
     ]
     ids = [row.id for index, row in enumerate(documents) if index not in errors]
-    return _Result(ids, vectors, failures)
+    return _Result(ids, vectors, failures, truncation)
 
 
 async def _check_model(job: Job) -> None:
@@ -153,7 +167,13 @@ def _reason(error: Qwen3VLLMError) -> str:
 
 def _step(chunk: _Chunk, result: _Result) -> Step:
     characters = sum(map(_characters, chunk.rows))
-    return Step(len(chunk.rows), len(result.ids), 0, len(result.failures), characters)
+    failed, cut = len(result.failures), result.truncation
+    return Step(len(chunk.rows), len(result.ids), 0, failed, characters, *astuple(cut))
+
+
+def step_before(rows: int, counts: Counts) -> Step:
+    """What an earlier run did with `rows` rows."""
+    return Step(rows, 0, counts.embedded, counts.failed, 0, *astuple(counts.truncation))
 
 
 def _characters(row: Row | None) -> int:

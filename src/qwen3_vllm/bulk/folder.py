@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -24,8 +25,10 @@ from qwen3_vllm.bulk.parts import Part, Span
 from qwen3_vllm.bulk.sources import path_bytes
 from qwen3_vllm.embedding import Vectors
 from qwen3_vllm.errors import ConfigurationError
+from qwen3_vllm.truncation import Truncation
 
 _FAILURES = b"qwen3_vllm.failures"
+_TRUNCATION = b"qwen3_vllm.truncation"
 _ROW_GROUP_ROWS = 4096
 # What reading a file raises that is not as it was written.
 _DAMAGED = (OSError, pa.ArrowException, ValueError, TypeError, KeyError)
@@ -39,6 +42,14 @@ class Failure(NamedTuple):
     row: int
     id: str
     reason: str
+
+
+class Counts(NamedTuple):
+    """What a chunk or a part holds: documents embedded, rows that failed, and documents that were cut."""
+
+    embedded: int
+    failed: int
+    truncation: Truncation
 
 
 class Folder:
@@ -56,10 +67,15 @@ class Folder:
         return _read_chunk(self._chunk_path(span)) is not None
 
     def write_chunk(
-        self, span: Span, ids: Sequence[str], vectors: Vectors, failures: Sequence[Failure]
+        self,
+        span: Span,
+        ids: Sequence[str],
+        vectors: Vectors,
+        failures: Sequence[Failure],
+        truncation: Truncation,
     ) -> None:
         """Keep a piece of a part, with its failures."""
-        schema = _chunk_schema(vectors.shape[1]).with_metadata({_FAILURES: _dump(failures)})
+        schema = _chunk_schema(vectors.shape[1]).with_metadata(_metadata(failures, truncation))
         table = pa.Table.from_arrays([pa.array(ids, pa.string()), _as_lists(vectors)], schema=schema)
         with (
             _appearing(self._chunk_path(span), self.progress) as path,
@@ -72,8 +88,10 @@ class Folder:
         """Join the chunks of a part, which cover all of it in order, into its file, and drop them."""
         part = chunks[0].part
         paths = [self._chunk_path(span) for span in chunks]
-        failures = [failure for path in paths for failure in _failures(_open_chunk(path).schema)]
-        schema = _part_schema(dimensions).with_metadata({_FAILURES: _dump(failures)})
+        schemas = [_open_chunk(path).schema for path in paths]
+        failures = [failure for schema in schemas for failure in _failures(schema)]
+        truncation = sum(map(_truncation, schemas), Truncation())
+        schema = _part_schema(dimensions).with_metadata(_metadata(failures, truncation))
         with (
             _appearing(self._part_path(part), self.progress) as path,
             pa.OSFile(path_bytes(path), "wb") as file,
@@ -94,27 +112,28 @@ class Folder:
             if path.suffix != ".arrow" or "-".join(path.stem.split("-")[:2]) in done:
                 path.unlink()
 
-    def count_chunk(self, span: Span) -> tuple[int, int]:
-        """Documents embedded, and rows that failed, in a chunk."""
+    def count_chunk(self, span: Span) -> Counts:
+        """Count a chunk that is there."""
         chunk = _open_chunk(self._chunk_path(span))
         rows = sum(chunk.get_batch(index).num_rows for index in range(chunk.num_record_batches))
-        return rows, len(_failures(chunk.schema))
+        return Counts(rows, len(_failures(chunk.schema)), _truncation(chunk.schema))
 
-    def count(self, part: Part) -> tuple[int, int]:
-        """Documents embedded, and rows that failed, in a part that is done.
+    def count(self, part: Part) -> Counts:
+        """Count a part that is done.
 
         Raises:
             ConfigurationError: Its file is damaged.
         """
-        rows, failures = self._read_part(part)
-        return rows, len(failures)
+        rows, failures, truncation = self._read_part(part)
+        return Counts(rows, len(failures), truncation)
 
-    def _read_part(self, part: Part) -> tuple[int, list[Failure]]:
+    def _read_part(self, part: Part) -> tuple[int, list[Failure], Truncation]:
         path = self._part_path(part)
         try:
             with pa.OSFile(path_bytes(path)) as file:
                 metadata = pq.read_metadata(file)
-            return metadata.num_rows, _failures(metadata.schema.to_arrow_schema())
+            schema = metadata.schema.to_arrow_schema()
+            return metadata.num_rows, _failures(schema), _truncation(schema)
         except _DAMAGED as error:
             raise ConfigurationError(
                 f"{path} is damaged: remove it, and run the same again to make it anew ({error})"
@@ -131,14 +150,21 @@ class Folder:
         if not found:
             target.unlink()
 
+    def truncation(self, parts: Sequence[Part]) -> Truncation:
+        """What was cut, as parts and chunks know."""
+        return sum((truncation for _, truncation in self._records(parts)), Truncation())
+
     def _all_failures(self, parts: Sequence[Part]) -> Iterator[Failure]:
+        for failures, _ in self._records(parts):
+            yield from failures
+
+    def _records(self, parts: Sequence[Part]) -> Iterator[tuple[list[Failure], Truncation]]:
         for part in parts:
             if self.is_done(part):
-                yield from self._read_part(part)[1]
+                yield self._read_part(part)[1:]
             else:
-                for path in sorted(self.progress.glob(f"{part.name}-*.arrow")):
-                    chunk = _read_chunk(path)
-                    yield from chunk[1] if chunk is not None else ()
+                chunks = map(_read_chunk, sorted(self.progress.glob(f"{part.name}-*.arrow")))
+                yield from (chunk[1:] for chunk in chunks if chunk is not None)
 
     def write_manifest(self, manifest: bytes) -> None:
         with _appearing(self.path / "_manifest.json", self.progress) as path:
@@ -230,23 +256,30 @@ def _open_chunk(path: Path) -> Any:
     return pa.ipc.open_file(pa.memory_map(path_bytes(path)))
 
 
-def _read_chunk(path: Path) -> tuple[pa.Table, list[Failure]] | None:
+def _read_chunk(path: Path) -> tuple[pa.Table, list[Failure], Truncation] | None:
     """What a chunk holds; None if it is not there, or not whole."""
     try:
         chunk = _open_chunk(path)
         table = chunk.read_all().select(["id", "embedding"])
         table.validate(full=True)
-        return table, _failures(chunk.schema)
+        return table, _failures(chunk.schema), _truncation(chunk.schema)
     except _DAMAGED:
         return None
 
 
-def _dump(failures: Sequence[Failure]) -> bytes:
-    return orjson.dumps([tuple(failure) for failure in failures])
+def _metadata(failures: Sequence[Failure], truncation: Truncation) -> dict[bytes, bytes]:
+    return {
+        _FAILURES: orjson.dumps([tuple(failure) for failure in failures]),
+        _TRUNCATION: orjson.dumps(astuple(truncation)),
+    }
 
 
 def _failures(schema: Any) -> list[Failure]:
     return [Failure(*fields) for fields in orjson.loads((schema.metadata or {})[_FAILURES])]
+
+
+def _truncation(schema: Any) -> Truncation:
+    return Truncation(*orjson.loads((schema.metadata or {}).get(_TRUNCATION, b"[]")))
 
 
 @contextmanager

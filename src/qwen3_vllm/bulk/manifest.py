@@ -1,8 +1,8 @@
-"""What an output was made from and how: equal for every run that writes to it. Pure."""
+"""What an output was made from and how, equal for every run that writes to it; and what was cut. Pure."""
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import orjson
 
 from qwen3_vllm.embedding import Vectors
 from qwen3_vllm.errors import ConfigurationError, WrongServerError
+from qwen3_vllm.truncation import Truncation
 
 # Embedded at the start and before each part appears: a name says little about which model answers to it.
 PROBE = "The quick brown fox jumps over the lazy dog. 敏捷的棕色狐狸跳过懒狗。"
@@ -29,11 +30,15 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`options` hold whatever changes what is written; `probe` is the vector of PROBE."""
+    """`options` hold whatever changes what is written; `probe` is the vector of PROBE.
+
+    Only `truncation` changes from run to run: documents in the output that were cut to the server's context.
+    """
 
     options: Mapping[str, Any]
     inputs: Sequence[Input]
     probe: Vectors
+    truncation: Truncation = field(default_factory=Truncation)
 
     def to_json(self) -> bytes:
         # Vectors in the output have length 1; documents carry no instruction.
@@ -41,6 +46,10 @@ class Manifest:
             "format": 1,
             "normalized": True,
             "instruction": None,
+            "truncated": self.truncation.cut,
+            "perhaps_truncated": self.truncation.perhaps,
+            "longest_truncated": self.truncation.longest,
+            "truncated_to": self.truncation.limit,
             "options": dict(self.options),
             "inputs": [asdict(each) for each in self.inputs],
             "probe": {"text": PROBE, "float32": b64encode(self.probe.astype("<f4").tobytes()).decode()},
@@ -57,7 +66,10 @@ class Manifest:
         try:
             content = orjson.loads(data)
             probe = np.frombuffer(b64decode(content["probe"]["float32"]), "<f4")
-            return cls(dict(content["options"]), [Input(**each) for each in content["inputs"]], probe)
+            cut = ("truncated", "perhaps_truncated", "longest_truncated", "truncated_to")
+            truncation = Truncation(*(content.get(name, 0) for name in cut))
+            inputs = [Input(**each) for each in content["inputs"]]
+            return cls(dict(content["options"]), inputs, probe, truncation)
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(
                 f"_manifest.json is damaged, or newer than this ({error!r}): put it back as it was, "

@@ -1,6 +1,7 @@
 """Documents to vectors, in order, a few calls ahead of the consumer so that the server never waits for it."""
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
@@ -9,12 +10,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from qwen3_vllm.embedding import EmbeddingClient, Vectors
+from qwen3_vllm.embedding import EmbeddingClient, Vectors, aembed_reporting
 from qwen3_vllm.errors import InputError, InvalidAnswerError, Qwen3VLLMError
+from qwen3_vllm.truncation import Truncation
 
 Id = TypeVar("Id")
 T = TypeVar("T")
 R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
 
 # A chunk is half of what the client's defaults have in flight: 16 requests of 32. Two fill the server; a
 # third keeps it full while the last requests of a chunk wait at the busier HTTP process. More gains nothing,
@@ -38,6 +42,8 @@ def embed_stream(
         on_failure: Called with the id and the error of a document that cannot be embedded, which is then
             left out. None: the error is raised.
 
+    One warning at the end says how many documents were cut to the server's context.
+
     Yields:
         Ids, and their vectors: float32, shape (len(ids), dimensions), rows of length 1. At most
         `CHUNK_DOCUMENTS` at a time.
@@ -46,34 +52,45 @@ def embed_stream(
         Qwen3VLLMError: The server failed. What was yielded before is all there is up to some document.
     """
 
-    async def embed(chunk: list[tuple[Id, str]]) -> tuple[list[Id], Vectors]:
+    async def embed(chunk: list[tuple[Id, str]]) -> tuple[list[Id], Vectors, Truncation]:
         texts = [text for _, text in chunk]
         if on_failure is None:
-            return [id for id, _ in chunk], await client.aembed_documents(texts)
-        vectors, failures = await embed_apart(client, texts)
+            vectors, truncation = await _embed(client, texts)
+            return [id for id, _ in chunk], vectors, truncation
+        vectors, failures, truncation = await embed_apart(client, texts)
         for index, error in failures.items():
             on_failure(chunk[index][0], error)
-        return [id for index, (id, _) in enumerate(chunk) if index not in failures], vectors
+        ids = [id for index, (id, _) in enumerate(chunk) if index not in failures]
+        return ids, vectors, truncation
 
     chunks = chunked(documents, lambda document: _length(document[1]))
-    for ids, vectors in pipelined(chunks, embed):
-        if ids:
-            yield ids, vectors
+    truncated, total = Truncation(), 0
+    try:
+        for ids, vectors, truncation in pipelined(chunks, embed):
+            truncated += truncation
+            total += len(ids)
+            if ids:
+                yield ids, vectors
+    finally:
+        if truncated:
+            logger.warning("%s", truncated.of_texts(total, "documents"))
 
 
 async def embed_apart(
     client: EmbeddingClient, texts: Sequence[object]
-) -> tuple[Vectors, dict[int, Qwen3VLLMError]]:
+) -> tuple[Vectors, dict[int, Qwen3VLLMError], Truncation]:
     """Embed the texts that can be embedded.
 
     Returns:
-        The vectors of those, in order, and by index why the others could not be.
+        The vectors of those, in order; by index why the others could not be; and what was cut.
 
     Raises:
         Qwen3VLLMError: The server failed, so that nothing can be said about single texts.
     """
+    reported: list[Truncation] = []
     try:
-        return await client.aembed_documents(texts), {}  # type: ignore[arg-type]  # it checks each
+        vectors = await aembed_reporting(client, texts, reported.append)  # type: ignore[arg-type]  # it checks
+        return vectors, {}, sum(reported, Truncation())
     except Qwen3VLLMError as error:
         failures = dict(error.errors)
         answered = error.partial is not None and not np.isnan(error.partial[:, 0]).all()
@@ -82,9 +99,15 @@ async def embed_apart(
         if not failures or not all(isinstance(each, of_texts) for each in failures.values()):
             raise
         if error.partial is None:
-            return np.empty((0, client.dimensions or 0), np.float32), failures
+            return np.empty((0, client.dimensions or 0), np.float32), failures, Truncation()
         kept = [index for index in range(len(texts)) if index not in failures]
-        return error.partial[kept], failures
+        return error.partial[kept], failures, sum(reported, Truncation())
+
+
+async def _embed(client: EmbeddingClient, texts: Sequence[str]) -> tuple[Vectors, Truncation]:
+    reported: list[Truncation] = []
+    vectors = await aembed_reporting(client, texts, reported.append)
+    return vectors, sum(reported, Truncation())
 
 
 def chunked(items: Iterable[T], characters: Callable[[T], int]) -> Iterator[list[T]]:

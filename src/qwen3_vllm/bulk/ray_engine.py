@@ -7,6 +7,7 @@ on where the other was stopped.
 import logging
 import pickle
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ try:
 except ImportError as error:
     raise ImportError("--engine ray needs Ray: pip install 'qwen3-vllm[ray]'") from error
 
-from qwen3_vllm.bulk.engine import Job, Step, embed_parts
+from qwen3_vllm.bulk.engine import Job, Step, embed_parts, step_before
 from qwen3_vllm.bulk.folder import Folder
 from qwen3_vllm.bulk.parts import Part
 from qwen3_vllm.errors import Qwen3VLLMError
@@ -47,12 +48,11 @@ class PartEmbedder:
     def _embed(self, part: Part) -> tuple[Step, bytes]:
         folder = Folder(self._job.folder)
         if folder.is_done(part):  # by an actor that died before it could say so
-            return Step(part.last - part.first + 1, 0, *folder.count(part)), b""
+            return step_before(part.last - part.first + 1, folder.count(part)), b""
         try:
-            steps = list(embed_parts(self._job, [part]))
+            return reduce(Step.then, embed_parts(self._job, [part]), Step()), b""
         except Qwen3VLLMError as error:
             return Step(), pickle.dumps(error)
-        return Step(*map(sum, zip(*steps, strict=True))), b""
 
 
 def embed_parts_on_ray(job: Job, parts: Sequence[Part], workers: tuple[int, int]) -> Iterator[Step]:

@@ -1,15 +1,17 @@
 """`embed_files`: from a call to a finished folder, whatever happened before."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
 from qwen3_vllm import wire
-from qwen3_vllm.bulk.engine import Job, Step, embed_parts
+from qwen3_vllm.bulk.engine import Job, Step, embed_parts, step_before
 from qwen3_vllm.bulk.folder import STDIN_COPY, Folder, locked
 from qwen3_vllm.bulk.manifest import PROBE, Input, Manifest, check_probe
 from qwen3_vllm.bulk.parts import Fields, Part, Scan, scan
@@ -20,6 +22,9 @@ from qwen3_vllm.discovery import ask_served
 from qwen3_vllm.embedding import EmbeddingClient
 from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
 from qwen3_vllm.transport import Transport, send_one
+from qwen3_vllm.truncation import Truncation
+
+logger = logging.getLogger(__name__)
 
 # 64 MiB of vectors of 1024 numbers.
 PART_ROWS = 32 * CHUNK_DOCUMENTS
@@ -38,6 +43,10 @@ class Progress:
         kept: Documents that an earlier run embedded.
         failed: Rows that could not be embedded, by this run or earlier ones.
         characters: Of the documents embedded by this run.
+        truncated: Documents that were cut to the server's context, by this run or earlier ones.
+        perhaps_truncated: Documents that the server may have cut: it does not count their tokens for us.
+        longest_truncated: Tokens of the longest that was cut.
+        truncated_to: Tokens that they were cut to.
         tokens_per_character: Measured on a few documents of this input; None: the server counts no tokens.
         seconds: Since the first request of this run.
     """
@@ -48,8 +57,16 @@ class Progress:
     kept: int = 0
     failed: int = 0
     characters: int = 0
+    truncated: int = 0
+    perhaps_truncated: int = 0
+    longest_truncated: int = 0
+    truncated_to: int = 0
     tokens_per_character: float | None = None
     seconds: float = 0.0
+
+    @property
+    def truncation(self) -> Truncation:
+        return Truncation(self.truncated, self.perhaps_truncated, self.longest_truncated, self.truncated_to)
 
 
 Summary = Progress
@@ -114,10 +131,10 @@ def embed_files(
         inputs_now = _as_inputs(sources, scans)
         manifest = _read_manifest(folder, client, options, inputs_now)
         folder.discard_leftovers(parts)
-        tally = _Tally(_done_before(folder, parts), on_progress)
+        tally = _Tally(sum(map(_rows, parts)), _done_before(folder, parts), on_progress)
         todo = [part for part in parts if not folder.is_done(part)]
         try:
-            with _errors_written(folder, parts):
+            with _noted(folder, parts):
                 if todo:
                     job = _begin(client, sources, fields, folder, manifest, options, inputs_now)
                     tally.start(_tokens_per_character(job, todo[0]))
@@ -128,27 +145,41 @@ def embed_files(
             if not isinstance(error, ConfigurationError):
                 error.add_note(f"What is done is kept in {out}: run the same again to go on from there.")
             raise
+        if tally.progress.truncation:
+            documents = tally.progress.embedded + tally.progress.kept
+            logger.warning("%s", tally.progress.truncation.of_texts(documents, "documents"))
         spooled.unlink(missing_ok=True)
         return tally.progress
 
 
 @contextmanager
-def _errors_written(folder: Folder, parts: Sequence[Part]) -> Iterator[None]:
-    """Write errors.jsonl at the end, whichever it is."""
+def _noted(folder: Folder, parts: Sequence[Part]) -> Iterator[None]:
+    """Write errors.jsonl and the manifest's counts at the end, whichever it is."""
     try:
         yield
     except BaseException:
         with suppress(OSError):  # a full disk, for which the first failure was, too
-            folder.write_errors(parts)
+            _note(folder, parts)
         raise
+    _note(folder, parts)
+
+
+def _note(folder: Folder, parts: Sequence[Part]) -> None:
     folder.write_errors(parts)
+    truncation = folder.truncation(parts)
+    data = folder.read_manifest()
+    if data is not None and (manifest := Manifest.from_json(data)).truncation != truncation:
+        folder.write_manifest(replace(manifest, truncation=truncation).to_json())
 
 
 class _Tally:
     """Adds up steps, and tells about it."""
 
-    def __init__(self, done_before: Progress, on_progress: Callable[[Progress], None] | None) -> None:
-        self.progress = done_before
+    def __init__(
+        self, total_rows: int, done_before: Step, on_progress: Callable[[Progress], None] | None
+    ) -> None:
+        self.progress = Progress(total_rows, **done_before._asdict())
+        self._done = done_before
         self._on_progress = on_progress
         self._started = time.monotonic()
 
@@ -157,18 +188,9 @@ class _Tally:
         self._tell(replace(self.progress, tokens_per_character=tokens_per_character))
 
     def add(self, step: Step) -> None:
-        before = self.progress
-        self._tell(
-            replace(
-                before,
-                rows=before.rows + step.rows,
-                embedded=before.embedded + step.embedded,
-                kept=before.kept + step.kept,
-                failed=before.failed + step.failed,
-                characters=before.characters + step.characters,
-                seconds=time.monotonic() - self._started,
-            )
-        )
+        self._done = self._done.then(step)
+        seconds = time.monotonic() - self._started
+        self._tell(replace(self.progress, **self._done._asdict(), seconds=seconds))
 
     def _tell(self, progress: Progress) -> None:
         self.progress = progress
@@ -197,15 +219,13 @@ def _read_manifest(
     return manifest
 
 
-def _done_before(folder: Folder, parts: Sequence[Part]) -> Progress:
-    rows = kept = failed = 0
-    for part in parts:
-        if folder.is_done(part):
-            part_kept, part_failed = folder.count(part)
-            rows += part.last - part.first + 1
-            kept += part_kept
-            failed += part_failed
-    return Progress(sum(part.last - part.first + 1 for part in parts), rows, 0, kept, failed)
+def _done_before(folder: Folder, parts: Sequence[Part]) -> Step:
+    steps = (step_before(_rows(part), folder.count(part)) for part in parts if folder.is_done(part))
+    return reduce(Step.then, steps, Step())
+
+
+def _rows(part: Part) -> int:
+    return part.last - part.first + 1
 
 
 def _begin(

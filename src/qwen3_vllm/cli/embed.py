@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
@@ -123,6 +124,7 @@ def embed(
         from ..bulk.run import PART_ROWS
     except ImportError as error:
         fail(_with_notes(error), EXIT_REFUSED)
+    logging.getLogger("qwen3_vllm.bulk").setLevel(logging.ERROR)  # the summary says what was cut
     try:
         client = EmbeddingClient(
             base_url=base_url,
@@ -238,6 +240,9 @@ def _report(summary: Done, out: Path, as_json: bool) -> None:
     )
     if summary.kept:
         err.print(f"{summary.kept:,} kept from before")
+    if summary.truncation:
+        documents = summary.embedded + summary.kept
+        err.print(summary.truncation.of_texts(documents, "documents"), style="yellow")
     if summary.failed:
         err.print(f"{summary.failed:,} rows failed, see {out / 'errors.jsonl'}", style="red")
     err.print(f"{out}{os.sep}part-*.parquet")
