@@ -43,12 +43,12 @@ class Progress:
         kept: Documents that an earlier run embedded.
         failed: Rows that could not be embedded, by this run or earlier ones.
         characters: Of the documents embedded by this run.
+        tokens_per_character: Measured on a few documents of this input; None: the server counts no tokens.
+        seconds: Since the first request of this run.
         truncated: Documents that were cut to the server's context, by this run or earlier ones.
         perhaps_truncated: Documents that the server may have cut: it does not count their tokens for us.
         longest_truncated: Tokens of the longest that was cut.
         truncated_to: Tokens that they were cut to.
-        tokens_per_character: Measured on a few documents of this input; None: the server counts no tokens.
-        seconds: Since the first request of this run.
     """
 
     total_rows: int
@@ -57,12 +57,12 @@ class Progress:
     kept: int = 0
     failed: int = 0
     characters: int = 0
+    tokens_per_character: float | None = None
+    seconds: float = 0.0
     truncated: int = 0
     perhaps_truncated: int = 0
     longest_truncated: int = 0
     truncated_to: int = 0
-    tokens_per_character: float | None = None
-    seconds: float = 0.0
 
     @property
     def truncation(self) -> Truncation:
