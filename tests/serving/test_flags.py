@@ -278,6 +278,38 @@ def test_the_context_is_8192_or_what_the_checkpoint_has() -> None:
     assert value(command("embedding", "0.33.0", max_model_len=20000), "--max-model-len") == "20000"
 
 
+@pytest.mark.parametrize("version", ["0.10.0", "0.31.0", "0.32.0"])
+@pytest.mark.parametrize(
+    ("asked", "positions", "spare"),
+    [
+        *((None, 32768, 1), (None, 8193, 1), (None, 8192, 0), (None, 2048, 0), (None, None, 0)),
+        *((2000, 2048, 1), (2048, 2048, 0), (20000, 32768, 1), (4096, None, 0)),
+    ],
+)
+def test_before_0_32_the_context_has_a_position_to_spare_if_the_checkpoint_has(
+    asked: int | None, positions: int | None, spare: int, version: str
+) -> None:
+    spare = spare if version != "0.32.0" else 0
+    longest = asked or min(8192, positions or 8192)
+    built = command(
+        "reranker",
+        version,
+        Checkpoint(is_local=True, max_position_embeddings=positions),
+        max_model_len=asked,
+    )
+
+    assert value(built, "--max-model-len") == str(longest + spare)
+    noted = f"max-model-len: {longest} and one more, since vLLM before 0.32.0"
+    assert sum(note.startswith(noted) for note in built.notes) == spare
+
+
+def test_a_context_of_ones_own_stays_as_it_is() -> None:
+    built = command("embedding", "0.31.0", extra_args=("--max-model-len", "4096"))
+
+    assert value(built, "--max-model-len") == "4096"
+    assert "one more" not in "".join(built.notes)
+
+
 def test_the_articles_options_are_sent() -> None:
     built = command(
         "embedding",

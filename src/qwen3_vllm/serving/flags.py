@@ -25,6 +25,9 @@ V1_ONLY = Version("0.11.0")
 SCORE_TEMPLATE = Version("0.14.0")  # `--chat-template` reaches /score; silently ignored before
 INPUT_TYPES = Version("0.18.0")  # /v2/embed, and `task_instructions` of the configuration for its input_type
 QUANTIZATION_PLUGINS = Version("0.28.0")  # bitsandbytes and GGUF live in plugins from here
+# Pooling inputs of exactly `--max-model-len` tokens; before, one may wait for ever (vllm#29496, #55427), and
+# clients send one token less.
+FULL_CONTEXT = Version("0.32.0")
 CPU_SINGLE_PROCESS = Version("0.23.0")  # the CPU worker may live in the API server: half the boot time
 
 DEFAULT_NAME: dict[Role, str] = {"embedding": "qwen3_embedding", "reranker": "qwen3_reranker"}
@@ -154,6 +157,11 @@ class _Builder:
         options = self.options
         self._add("--max-num-seqs", options.max_num_seqs)
         self._add("--max-model-len", self._context)
+        if self._context > self._longest and not self.extra.has("--max-model-len"):
+            self.notes.append(
+                f"max-model-len: {self._longest} and one more, since vLLM before {FULL_CONTEXT} may never "
+                "answer an input that fills it"
+            )
         if options.tensor_parallel_size > 1:
             self._add("--tensor-parallel-size", options.tensor_parallel_size)
         if options.data_parallel_size > 1:
@@ -162,9 +170,20 @@ class _Builder:
             self._memory_share()
 
     @property
-    def _context(self) -> int:
+    def _longest(self) -> int:
         """Tokens of the longest input."""
         return self.options.max_model_len or min(8192, self.checkpoint.max_position_embeddings or 8192)
+
+    @property
+    def _context(self) -> int:
+        """Tokens of the longest input, and a spare one where that must not fill the context.
+
+        Only where the checkpoint is known to have a position for it: vLLM refuses to start with more.
+        """
+        spare = self.vllm.version < FULL_CONTEXT and self._longest < (
+            self.checkpoint.max_position_embeddings or 0
+        )
+        return self._longest + spare
 
     def _memory_share(self) -> None:
         share = self.options.gpu_memory_utilization
