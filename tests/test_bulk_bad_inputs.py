@@ -217,6 +217,15 @@ class TestEncodings:
         assert "--encoding" in refusal(path)
         assert len(read(path, encoding=encoding)) == 45
 
+    @pytest.mark.parametrize(
+        ("mark", "encoding"), [("utf-8-sig", "gbk"), ("utf-16", "gbk"), ("utf-32", "utf-16")]
+    )
+    def test_a_byte_order_mark_of_another_one_is_refused(
+        self, tmp_path: Path, mark: str, encoding: str
+    ) -> None:
+        path = write(tmp_path / "a.txt", "text\n".encode(mark))
+        assert f"--encoding {mark.removesuffix('-sig')}" in refusal(path, encoding=encoding)
+
     def test_a_wrong_encoding_is_refused_at_the_start(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.txt", "café\n".encode("cp1252") * 20)
         assert "is not shift_jis" in refusal(path, encoding="shift_jis")
@@ -232,6 +241,14 @@ class TestEncodings:
 
     def test_lines_that_end_in_carriage_returns_alone_are_refused(self, tmp_path: Path) -> None:
         assert "carriage return" in refusal(write(tmp_path / "a.csv", b"id,text\r1,a\r2,b\r"))
+
+
+@pytest.mark.parametrize("content", [b"x" * 2000, b"line\n" * 1000], ids=["line", "paragraph"])
+def test_a_file_without_ends_of_texts_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr("qwen3_vllm.bulk.records._LONGEST", 1024)
+    assert "is longer than" in refusal(write(tmp_path / "a.md", content))
 
 
 class TestFields:

@@ -131,6 +131,8 @@ def test_rerank_shows_no_terminal_codes_of_a_text(tmp_path: Path) -> None:
         (b'{"text": 5}', "line 1: want an object"),
         (b'{"text": "a"}\n{"body": "b"}', "line 2: want an object"),
         (b'{"text": "a"}\nnonsense', "line 2: not JSON"),
+        (b"[" * 100_000, "line 1: not JSON"),
+        (b'{"text": "a", "id": ' + b"9" * 5000 + b"}", "line 1: not JSON"),
         ("中".encode("gb18030"), "not UTF-8"),
     ],
 )

@@ -146,6 +146,15 @@ def test_closed_streams_are_no_error(corpus: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("arguments", [["rerank", "moon", "-"], ["embed", "-", "-o", "{out}"]])
+def test_a_closed_standard_input_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    code, _, err = run_on("utf-8", [each.format(out=tmp_path / "out") for each in arguments], monkeypatch)
+    assert (code, err) == (2, "error: standard input is closed\n")
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

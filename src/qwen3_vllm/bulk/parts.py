@@ -16,17 +16,26 @@ import orjson
 import pyarrow as pa
 
 from qwen3_vllm.bulk.parquet import find_column, is_id, is_text, open_parquet
-from qwen3_vllm.bulk.records import Lines, has_header, open_raw, open_source, read_header, records
+from qwen3_vllm.bulk.records import (
+    Lines,
+    TooLongError,
+    has_header,
+    open_raw,
+    open_source,
+    read_header,
+    records,
+)
 from qwen3_vllm.bulk.sources import Source, state_of
 from qwen3_vllm.errors import ConfigurationError
 from qwen3_vllm.fields import reach
 
 # What reading a broken file, or one that is something else, raises.
-UNREADABLE = (OSError, EOFError, zlib.error, UnicodeError, csv.Error, pa.ArrowException)
+UNREADABLE = (OSError, EOFError, zlib.error, UnicodeError, csv.Error, TooLongError, pa.ArrowException)
 
 _FEW_WRONG = 10  # lines, which may be wrong on their own whatever the others are
 _HEAD_BYTES = 1 << 16
 _MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -226,12 +235,15 @@ def _check_head(source: Source) -> None:
     """Raise ConfigurationError for what reading by lines would take for one line, or for nonsense."""
     with open_raw(source) as file:
         head = file.read(_HEAD_BYTES)
+    mark = next((name for mark, name in _MARKS if head.startswith(mark)), None)
+    if mark is not None and not (source.encoding or "utf-8").startswith(mark):
+        raise ConfigurationError(
+            f"{source.name} begins with the byte order mark of {mark}: say --encoding {mark}"
+        )
     if source.encoding is None:
-        mark = next((name for mark, name in _MARKS if head.startswith(mark)), None)
-        if mark is not None or b"\0" in head[:4]:
+        if b"\0" in head[:4]:
             raise ConfigurationError(
-                f"{source.name} is not UTF-8: it {'begins as' if mark else 'may be'} {mark or 'utf-16-le'}. "
-                f"Say --encoding {mark or 'utf-16-le'}"
+                f"{source.name} begins with a null byte as UTF-16 does: say --encoding utf-16-le or utf-16-be"
             )
         if b"\r" in head.rstrip(b"\r") and b"\n" not in head and source.format != "paragraphs":
             raise ConfigurationError(

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 # bytes: a line or a paragraph. A list: the fields of CSV; empty for a blank line.
 Record = bytes | list[str] | csv.Error
 _RECORD_BYTES = 1 << 25  # of CSV over several lines; a text of any model's context is far shorter
+_LONGEST = 1 << 26  # bytes of a line or paragraph: a file without any must not end up in memory
 _BLOCK = 1 << 16
 _MARKING = "qwen3_vllm.mark"
+
+
+class TooLongError(ValueError):
+    """A line or a paragraph that cannot be one text."""
 
 
 class Lines:
@@ -26,7 +31,7 @@ class Lines:
     def __init__(self, file: BinaryIO, offset: int = 0, seen: Callable[[bytes], None] | None = None) -> None:
         """`offset` is where the file is; `seen` is called with each line, once."""
         self.offset = offset
-        self._file = iter(file)
+        self._file = file
         self._seen = seen
         self._returned: list[bytes] = []
 
@@ -37,7 +42,11 @@ class Lines:
         if self._returned:
             line = self._returned.pop()
         else:
-            line = next(self._file)
+            line = self._file.readline(_LONGEST)
+            if not line:
+                raise StopIteration
+            if len(line) == _LONGEST:
+                raise TooLongError(f"a line is longer than {_LONGEST >> 20} MiB")
             if self._seen is not None:
                 self._seen(line)
         self.offset += len(line)
@@ -137,12 +146,17 @@ def records(format: Format, lines: Lines) -> Iterator[Record]:
 def _paragraphs(lines: Lines) -> Iterator[bytes]:
     """Blocks of lines between blank ones."""
     block: list[bytes] = []
+    size = 0
     for line in lines:
         if line.strip():
             block.append(line)
+            size += len(line)
+            if size > _LONGEST:
+                raise TooLongError(f"a paragraph is longer than {_LONGEST >> 20} MiB")
         elif block:
             yield b"".join(block)
             block = []
+            size = 0
     if block:
         yield b"".join(block)
 

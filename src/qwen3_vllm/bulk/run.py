@@ -116,7 +116,7 @@ def embed_files(
     sources = find_sources(inputs, format, encoding)
     with locked(Path(out).absolute()) as folder:
         spooled = folder.path / STDIN_COPY
-        sources = spool_stdin(sources, sys.stdin.buffer, spooled)
+        sources = spool_stdin(sources, sys.stdin, spooled)
         scans = [scan(index, source, part_rows, fields) for index, source in enumerate(sources)]
         sources = [replace(source, state=each.state) for source, each in zip(sources, scans, strict=True)]
         parts = [part for each in scans for part in each.parts]

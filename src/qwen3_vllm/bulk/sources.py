@@ -8,7 +8,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import Literal, TextIO, get_args
 
 from qwen3_vllm.errors import ConfigurationError
 
@@ -106,12 +106,14 @@ def as_text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def spool_stdin(sources: Sequence[Source], stdin: BinaryIO, path: Path) -> list[Source]:
+def spool_stdin(sources: Sequence[Source], stdin: TextIO | None, path: Path) -> list[Source]:
     """Copy standard input, if it is among the sources, to a file: to resume, it is read twice."""
     if all(source.name != STDIN for source in sources):
         return list(sources)
+    if stdin is None:
+        raise ConfigurationError("standard input is closed")
     with path.open("wb") as copy:
-        shutil.copyfileobj(stdin, copy, 1 << 20)
+        shutil.copyfileobj(stdin.buffer, copy, 1 << 20)
     return [
         replace(source, name="stdin", path=path) if source.name == STDIN else source for source in sources
     ]

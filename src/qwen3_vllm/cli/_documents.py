@@ -49,6 +49,8 @@ def read(name: str, format: TextFormat | None, text_field: str) -> list[NamedTex
         InputError: It cannot be read, or holds no text; says where and why.
     """
     try:
+        if name == "-" and sys.stdin is None:
+            raise InputError("standard input is closed")
         data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
         content = data.decode("utf-8-sig")
     except OSError as error:
@@ -81,8 +83,8 @@ def split(content: str, format: TextFormat | None, text_field: str, name: str) -
 def _from_json(line: str, text_field: str, where: str) -> NamedText:
     try:
         record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON: {error.msg}, column {error.colno}") from error
+    except (ValueError, RecursionError) as error:  # too long a number, and too deep a nesting, too
+        raise InputError(f"{where}: not JSON: {error}") from error
     try:
         text = reach(record, text_field) if isinstance(record, dict) else None
     except KeyError:
