@@ -1,5 +1,8 @@
 """What is learned of a rerank server, and by how many questions."""
 
+import json
+import math
+
 import numpy as np
 import pytest
 
@@ -7,7 +10,7 @@ from qwen3_vllm import RerankClient, errors, prompts
 from qwen3_vllm.probing import Fingerprint, RerankServer
 
 from .fake_vllm import DEAF_TEMPLATE, RIGHT_TEMPLATE, STOCK_TEMPLATE, FakeVLLM
-from .faults import Fault, Request, SocketServer, first, honest, instead, serve
+from .faults import Fault, Request, SocketServer, always, changed, first, honest, instead, serve
 
 
 def learned(server: SocketServer, **options: object) -> RerankServer:
@@ -55,6 +58,21 @@ def test_a_proxy_may_drop_the_token_counts(template: str | None) -> None:
 
     expected = fake.probability(prompts.rerank_prompt("q", "d", prompts.DEFAULT_INSTRUCTION))
     np.testing.assert_allclose(scores, [expected], atol=1e-6)
+
+
+def rounded(body: bytes) -> bytes:
+    """Move each logit, as 16 bits may between two routes."""
+    answer = json.loads(body)
+    for item in answer["data"]:
+        item["score"] = 1 / (1 + (1 / item["score"] - 1) * math.exp(-0.2))
+    return json.dumps(answer).encode()
+
+
+def test_a_right_template_of_a_16_bit_server_does_not_contradict_template_server() -> None:
+    with serve(FakeVLLM(template=RIGHT_TEMPLATE), always(changed(rounded), "/v1/score")) as server:
+        found = learned(server, template="server")
+
+    assert found.default_right
 
 
 @pytest.mark.usefixtures("quick_retries")

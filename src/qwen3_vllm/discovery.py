@@ -10,7 +10,7 @@ from qwen3_vllm.transport import Flow, OfLoop, send
 
 T = TypeVar("T")
 # They say nothing about the input, and the caller's own request would meet them too.
-NO_ANSWER = (errors.ServerUnreachableError, errors.RequestTimeoutError, errors.OverloadedError)
+NO_ANSWER = (errors.ServerUnreachableError, errors.RequestTimeoutError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,11 +152,15 @@ def ask_rerank_server(
     if templates and classifies:
         right = _same(raw, _scores(expected))
         takes = _same(instructed, _scores(expected_instructed))
+        if template == "server" and not (right or takes):
+            # Before it is called wrong: in 16 bits the same prompt may differ so much, but not its tokens.
+            renders = yield from _renders(name, prompts.DEFAULT_INSTRUCTION, finished, raw)
+            right = renders is not False and _same(raw, _scores(expected), _SIMILAR_LOGIT)
     elif templates:
         right = yield from _renders(name, prompts.DEFAULT_INSTRUCTION, finished, raw)
         takes = yield from _renders(name, _INSTRUCTION, finished_instructed, instructed)
         # A template that ignores the instruction gives both times the same.
-        takes = False if _same(raw, instructed) else takes
+        takes = False if _same(raw, instructed, _SIMILAR_LOGIT) else takes
     elif classifies and template != "client" and not _same(split, _scores(expected), _SIMILAR_LOGIT):
         raise wrong("which puts tokens of its own between the two texts of a pair")
     _check(template, templates, right is not False or takes is not False, classifies, root, start)

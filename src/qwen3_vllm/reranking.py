@@ -214,10 +214,11 @@ class RerankClient(RerankSettings):
         ]
         scores, refused, cut, limit = yield from self._score_pairs(list(unique), prompts.neutralise(task))
         failures |= {index: refused[row] for index, row in enumerate(rows) if row in refused}
-        lengths = [cut[row] for index, row in enumerate(rows) if row in cut and index not in failures]
-        if lengths:
-            truncation = Truncation(len(lengths), 0, max(lengths), limit)
-            logger.warning("%s", truncation.of_prompts(len(rows)))
+        if cut:
+            lengths = [cut[row] for index, row in enumerate(rows) if row in cut and index not in failures]
+            truncation = Truncation(len(lengths), 0, max(lengths, default=0), limit)
+            if truncation:
+                logger.warning("%s", truncation.of_prompts(len(rows)))
         result = scores[rows] if len(scores) else np.full(len(rows), np.nan, np.float32)
         if failures:
             result[list(failures)] = np.nan
