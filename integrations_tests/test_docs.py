@@ -11,7 +11,7 @@ import pytest
 from .conftest import RunningServer
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "README.zh-CN.md", "docs/langchain.md", "docs/llama-index.md")
+PAGES = ("README.md", "README.zh-CN.md", "docs/langchain.md", "docs/llama-index.md", "docs/caching.md")
 
 
 def python_blocks(page: str) -> list[str]:
@@ -34,6 +34,7 @@ def test_examples_of_a_page_run(
     }
     done = subprocess.run(
         [sys.executable, str(script)],
+        cwd=tmp_path,
         env=os.environ | servers,
         capture_output=True,
         text=True,

@@ -189,6 +189,8 @@ def test_model_and_model_name_are_one_option(kind: Any) -> None:
     assert kind.from_dict(made.to_dict()).model == "c"
     with pytest.raises(errors.ConfigurationError, match="one option"):
         kind(model="a", model_name="b")
+    with pytest.raises(errors.ConfigurationError, match="model should be"):
+        kind(model=["a"])
 
 
 # --- secrets -------------------------------------------------------------------------------------------

@@ -138,6 +138,7 @@ def test_a_line_end_after_a_key_of_the_environment_is_no_part_of_it(monkeypatch:
         {"timeout": 0},
         {"timeout": -1},
         {"timeout": float("nan")},
+        {"timeout": float("inf")},
         {"max_retries": -1},
         {"max_concurrency": 0},
         {"batch_size": 0},

@@ -46,11 +46,10 @@ def _one_name(options: Any) -> Any:
     """Let `model_name`, LlamaIndex's word, stand for `model`."""
     if not isinstance(options, dict):
         return options
-    given = [options.get(name) for name in _TWINS]
-    names = {name for name in given if name not in (None, "", _ASK_SERVER)}
-    if len(names) > 1:
+    names = [name for name in map(options.get, _TWINS) if name not in (None, "", _ASK_SERVER)]
+    if names[1:] and names[0] != names[1]:
         raise ValueError("model and model_name are one option, and must not differ")
-    name = next(iter(names), None)
+    name = names[0] if names else None
     return {**options, "model": name, "model_name": name or _ASK_SERVER}
 
 

@@ -72,7 +72,7 @@ class ServerSettings(Options):
     base_url: str
     model: str | None = None
     api_key: SecretStr | None = Field(default_factory=_api_key_from_environment, exclude=True, repr=False)
-    timeout: float = Field(default=300.0, gt=0)
+    timeout: float = Field(default=300.0, gt=0, allow_inf_nan=False)
     max_retries: int = Field(default=3, ge=0)
     max_concurrency: int = Field(default=MAX_CONCURRENCY, ge=1)
     batch_size: int = Field(default=BATCH_SIZE, ge=1)

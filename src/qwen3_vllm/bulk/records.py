@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from qwen3_vllm.bulk.sources import Format, Source
+from qwen3_vllm.errors import InputError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -21,7 +22,7 @@ _BLOCK = 1 << 16
 _MARKING = "qwen3_vllm.mark"
 
 
-class TooLongError(ValueError):
+class TooLongError(InputError):
     """A line or a paragraph that cannot be one text."""
 
 
