@@ -60,6 +60,7 @@ def found(
         {"extra_args": ("--seed", "1")},
         {"extra_args": ("-tp", "8", "--distributed-executor-backend", "ray")},
         {"extra_args": ("-dp", "8", "--data-parallel-rank", "0")},
+        {"extra_args": ("-dp", "8", "-dpn", "0")},
     ],
 )
 def test_what_can_work_is_not_refused(fine: dict[str, Any]) -> None:

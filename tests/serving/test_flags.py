@@ -412,9 +412,13 @@ def test_own_overrides_join_ours(extra: tuple[str, ...]) -> None:
 
 
 def test_fields_of_overrides_join_into_one_object() -> None:
-    extra = ("--hf-overrides.a.b=1k", "--hf-overrides.a.c", "text", "--hf-overrides.d+=x,y", "--seed", "1")
-    built = command("reranker", "0.33.0", extra_args=extra)
-    added = {"a": {"b": 1000, "c": "text"}, "d": ["x", "y"]}
+    fields = ("--hf-overrides.a.b=1.5k", "--hf-overrides.a.c", "text", "--hf-overrides.e=" + "9" * 400 + "k")
+    built = command(
+        "reranker",
+        "0.33.0",
+        extra_args=(*fields, "--hf-overrides.d+=x,y", "--hf-overrides.d+=z", "--seed", "1"),
+    )
+    added = {"a": {"b": 1500, "c": "text"}, "d": ["x", "y", "z"], "e": "9" * 400 + "k"}
     assert json.loads(value(built, "--hf-overrides")) == {**RERANKER_OVERRIDES, **added}
     assert built.argv[-2:] == ("--seed", "1")
 
@@ -428,6 +432,7 @@ def test_fields_of_overrides_join_into_one_object() -> None:
         (("--serv", "mine"), "--served-model-name"),
         (("-tp=2",), "--tensor-parallel-size"),
         (("--no-enable-prefix",), "--enable-prefix-caching"),
+        (("--device-mem", "0.3"), "--gpu-memory-utilization"),
     ],
 )
 def test_a_shortened_flag_silences_ours(given: tuple[str, ...], ours: str) -> None:

@@ -11,11 +11,20 @@ from typing import Any
 from .errors import LaunchError
 from .options import ServeOptions
 
-_SHORT = {
+_ALIASES = {
     "--tensor-parallel-size": ("-tp",),
     "--data-parallel-size": ("-dp",),
     "--api-server-count": ("-asc",),
     "--quantization": ("-q",),
+    "--gpu-memory-utilization": ("--device-memory-utilization",),
+    "--nnodes": ("-n",),
+    "--data-parallel-address": ("-dpa",),
+    "--data-parallel-backend": ("-dpb",),
+    "--data-parallel-rank": ("-dpn",),
+    "--data-parallel-start-rank": ("-dpr",),
+    "--data-parallel-external-lb": ("-dpe",),
+    "--data-parallel-hybrid-lb": ("-dph",),
+    "--data-parallel-multi-port-external-lb": ("-dpm",),
 }
 # Said by whoever spreads one server over several hosts, or balances between its copies himself.
 _SPREAD = (
@@ -35,12 +44,12 @@ def flag_name(argument: str) -> str:
 
 
 def shortens(name: str, flag: str) -> bool:
-    """Whether argparse may take `name` for `flag`: any beginning of a flag stands for it.
+    """Whether argparse may take `name` for `flag`: any beginning of a long flag stands for it.
 
-    None of vLLM's flags that this package looks for begins with another flag, so a beginning that fits two
-    is one that vLLM refuses.
+    None of vLLM's long flags that this package looks for begins with another flag, so a beginning that fits
+    two is one that vLLM refuses. Short flags do begin with each other (-dp, -dpn).
     """
-    return len(name) > (2 if flag.startswith("--") else 1) and flag.startswith(name)
+    return name == flag or (len(name) > 2 and name.startswith("--") and flag.startswith(name))
 
 
 class ExtraArgs:
@@ -84,7 +93,7 @@ class ExtraArgs:
 
     def _find(self, flag: str) -> int | None:
         """Return where the flag stands in `rest`; the last one wins."""
-        aliases = (flag, flag.replace("--", "--no-", 1), *_SHORT.get(flag, ()))
+        aliases = (flag, flag.replace("--", "--no-", 1), *_ALIASES.get(flag, ()))
         places = [
             place
             for place, argument in enumerate(self.rest)
@@ -144,5 +153,5 @@ def _read_value(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        with_unit = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgGtT])", text.strip())
+        with_unit = re.fullmatch(r"(\d{1,12}(?:\.\d{1,12})?)([kKmMgGtT])", text.strip())
         return int(float(with_unit[1]) * _UNITS[with_unit[2]]) if with_unit else text
