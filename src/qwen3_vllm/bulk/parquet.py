@@ -1,6 +1,7 @@
 """Parquet: columns of text and of ids, and their rows, whatever part of the file is damaged."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -31,14 +32,11 @@ class Value(NamedTuple):
     problem: str | None = None
 
 
-def open_parquet(source: Source) -> pq.ParquetFile:
-    # Without pre-buffering, memory stays at some pages instead of a row group's columns.
-    return pq.ParquetFile(
-        pa.OSFile(path_bytes(source.path)),
-        pre_buffer=False,
-        buffer_size=1 << 20,
-        page_checksum_verification=True,
-    )
+@contextmanager
+def open_parquet(source: Source) -> Iterator[pq.ParquetFile]:
+    with pa.OSFile(path_bytes(source.path)) as file:
+        # Without pre-buffering, memory stays at some pages instead of a row group's columns.
+        yield pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
 
 
 def find_column(source: Source, schema: Any, name: str) -> Column | None:
