@@ -16,7 +16,18 @@ PACKAGE = Path(qwen3_vllm.__file__).parent
 # WITHIN names.
 LAYERS = (
     {"errors", "fields", "prompts", "truncation"},
-    {"options", "concurrency", "buffers", "pool", "masking", "proxies", "disconnections", "request_ids"},
+    {
+        "options",
+        "concurrency",
+        "buffers",
+        "pool",
+        "masking",
+        "proxies",
+        "disconnections",
+        "request_ids",
+        "pace",
+        "outages",
+    },
     {"settings"},
     {"wire"},
     {"transport"},

@@ -14,6 +14,7 @@ from qwen3_vllm.wire import Answer, Call, is_too_long
 
 T = TypeVar("T")
 Failures = dict[int, errors.Qwen3VLLMError]
+Refused = list[tuple[list[int], errors.Qwen3VLLMError]]
 
 # A request of some 32,000 tokens keeps a GPU busy long enough; text has about 4 bytes a token.
 BATCH_BYTES = 131_072
@@ -113,42 +114,96 @@ def send_batches(
     """Send batches and store each answer as it comes.
 
     A batch that the server refuses, cannot queue, or answers with nonsense is halved until the text at fault
-    is alone, so that it takes no other with it: each text is sent at most log2(batch) + 1 times.
+    is alone, so that it takes no other with it: each text is sent at most log2(batch) + 1 times. Before the
+    server has answered anything, a full or confused one may be the problem itself: then one batch is halved,
+    and the others wait for what becomes of it.
 
     Returns:
         What failed for good, by index.
     """
     failures: Failures = {}
+    held: Refused = []
+    repeated: set[tuple[int, int]] = set()
+    most = 0  # texts of the largest batch that was answered
+    least = BATCH_BYTES  # texts of the smallest batch that did not fit into the queue
+    tried = False
     while batches:
         results = yield from send(*(_storing(call(batch), batch, store) for batch in batches))
-        halves: list[list[int]] = []
+        refused: Refused = []
         for batch, result in zip(batches, results, strict=True):
-            if not isinstance(result, errors.Qwen3VLLMError):
-                continue
-            if len(batch) > 1 and _may_be_size(result):
-                middle = len(batch) // 2
-                halves += [batch[:middle], batch[middle:]]
+            if isinstance(result, errors.Qwen3VLLMError):
+                refused.append((batch, result))
+                if _is_full(result):
+                    least = min(least, len(batch))
             else:
-                failures.update(dict.fromkeys(batch, result))
-        batches = halves
+                most = max(most, len(batch))
+        batches, divided = [], []
+        for batch, error in refused:
+            fits = _is_full(error) and len(batch) <= most  # it is not too large, the server is full
+            key = batch[0], len(batch)
+            if fits and key not in repeated:
+                repeated.add(key)
+                batches.append(batch)
+            elif len(batch) > 1 and not fits and _may_be_size(error):
+                divided.append((batch, error))
+            else:
+                failures.update(dict.fromkeys(batch, error))
+        if most:
+            divided, held = divided + held, []
+        else:
+            divided, waiting = _first_to_divide(divided, tried)
+            held += waiting
+            tried = True
+        for batch, error in divided:
+            known = _is_full(error) and least <= 2 * most  # how many fit
+            first, *others = _parts(batch, most if known else -(-len(batch) // 2))
+            batches.append(first)
+            if _is_full(error) and not most:
+                held += [(part, error) for part in others]
+            else:
+                batches += others
+        if not batches:
+            for batch, error in held:
+                failures.update(dict.fromkeys(batch, error))
     return failures
+
+
+def _first_to_divide(refused: Refused, tried: bool) -> tuple[Refused, Refused]:
+    """Choose what to send in parts to a server that has answered nothing yet, and what waits meanwhile.
+
+    Bad requests are the texts' own fault. Of what a full server refused, and of what first came back as
+    nonsense, one batch shows whether parts of it do better.
+    """
+    divided = [each for each in refused if isinstance(each[1], errors.BadRequestError)]
+    unsure = [each for each in refused if not isinstance(each[1], errors.BadRequestError)]
+    count = len(unsure) if tried and not any(_is_full(error) for _, error in unsure) else 1
+    return divided + unsure[:count], unsure[count:]
+
+
+def _parts(batch: list[int], size: int) -> list[list[int]]:
+    return [batch[start : start + size] for start in range(0, len(batch), size)]
 
 
 def _may_be_size(error: errors.Qwen3VLLMError) -> bool:
     """Whether fewer texts, or all but one, may succeed."""
-    if isinstance(error, errors.OverloadedError):
-        # vLLM counts each text as a request when its queue is full. Who says when to come back limits a rate.
-        return error.status == 503 and error.retry_after is None
     if isinstance(error, errors.InvalidAnswerError):
         return error.cause == "content"
-    return isinstance(error, errors.BadRequestError)
+    return isinstance(error, errors.BadRequestError) or _is_full(error)
+
+
+def _is_full(error: errors.Qwen3VLLMError) -> bool:
+    """Whether fewer texts may fit into the server's queue.
+
+    vLLM counts each text as a request when its queue is full. Who says when to come back limits a rate.
+    """
+    return isinstance(error, errors.OverloadedError) and error.status == 503 and error.retry_after is None
 
 
 def _storing(call: Call[T], batch: list[int], store: Callable[[list[int], T], None]) -> Call[None]:
     def decode(answer: Answer) -> None:
         store(batch, call.decode(answer))
 
-    return replace(call, decode=decode)  # type: ignore[arg-type, return-value]
+    return replace(call, decode=decode, texts=len(batch))  # type: ignore[arg-type, return-value]
 
 
 def failed(

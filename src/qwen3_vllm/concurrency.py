@@ -30,18 +30,34 @@ class ConcurrencyLimit:
         self._answers = 0
         self._answers_of_round = 0
         self._narrowed_at = 0.0
+        self._heard_at = 0.0
+        self._hangs = False
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[Place]:
         """Wait for a place, and hold it."""
         await self._free.acquire()
         try:
-            yield Place(_now(), self._answers)
+            yield self.renewed()
         finally:
             self._add_place()
 
+    def renewed(self) -> Place:
+        """The place of a request that is sent now, in the place it holds."""
+        return Place(_now(), self._answers)
+
+    def hung_since(self, began: float) -> float:
+        """Seconds for which the server, which hangs, has answered nothing; at most since `began`."""
+        return _now() - max(began, self._heard_at) if self._hangs else 0.0
+
+    def heard(self) -> None:
+        """Note an answer of any kind: the server does not hang."""
+        self._heard_at = _now()
+        self._hangs = False
+
     def answered(self, place: Place) -> None:
         """Note a good answer."""
+        self.heard()
         self._answers += 1
         if self.allowed == self._most or _now() - place.taken_at > self._soon:
             return
@@ -56,15 +72,20 @@ class ConcurrencyLimit:
         if place.taken_at >= self._narrowed_at:  # those refused together count once
             await self._narrow(self.allowed // 2)
 
-    async def timed_out(self, place: Place, *, for_good: bool) -> None:
+    async def timed_out(self, place: Place, *, for_good: bool) -> bool:
         """Note that a request was not answered in time; `for_good`: it is not sent again.
 
         Where others were answered meanwhile, the server is slow. Otherwise it hangs: what waits is sent again
         at once, so that all of it has failed after a second time limit, and then one by one.
+
+        Returns:
+            Whether it hangs.
         """
         meanwhile = self._answers - place.answers
         if meanwhile or for_good:
             await self._narrow(meanwhile // 2)
+        self._hangs = self._hangs or (for_good and not meanwhile)
+        return not meanwhile
 
     async def _narrow(self, limit: int) -> None:
         limit = max(1, limit)

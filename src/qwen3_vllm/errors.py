@@ -5,7 +5,7 @@ Qwen3VLLMError
 ├── InputError                a query, document or instruction that cannot be sent
 │   └── TooLongError          longer than the server's context, and truncation is off
 ├── ServerUnreachableError    no connection: refused, reset, TLS, name not found
-├── RequestTimeoutError       no complete answer within `timeout` seconds
+├── RequestTimeoutError       no complete answer within `timeout`, or `total_timeout`, seconds
 ├── ServerError               the server answered with an error
 │   ├── BadRequestError       400, 413, 422: the server refuses what was sent
 │   ├── AuthenticationError   401, 403: missing or wrong API key
@@ -76,7 +76,7 @@ class ServerUnreachableError(Qwen3VLLMError, ConnectionError):
 
 
 class RequestTimeoutError(Qwen3VLLMError, TimeoutError):
-    """The complete answer did not arrive within `timeout` seconds."""
+    """The complete answer did not arrive within `timeout` seconds, or all within `total_timeout`."""
 
 
 class ServerError(Qwen3VLLMError):

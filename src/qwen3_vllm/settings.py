@@ -58,6 +58,8 @@ class ServerSettings(Options):
         api_key: Sent as a bearer token [VLLM_API_KEY], `Bearer` before it is left out; never shown, never
             serialised.
         timeout: Seconds one request may take in all, from connecting to the last byte of the answer.
+        total_timeout: Seconds one call of a client may take in all: each request, each wait, the questions
+            before the first. None: no limit but each request's `timeout`.
         max_retries: How often a failed request is sent again: lost connections, time-outs (once), 429,
             500, 502, 503 (after what Retry-After says) and 504.
         max_concurrency: Requests in flight at most, whatever number of calls they belong to; fewer while
@@ -73,6 +75,7 @@ class ServerSettings(Options):
     model: str | None = None
     api_key: SecretStr | None = Field(default_factory=_api_key_from_environment, exclude=True, repr=False)
     timeout: float = Field(default=300.0, gt=0, allow_inf_nan=False)
+    total_timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_retries: int = Field(default=3, ge=0)
     max_concurrency: int = Field(default=MAX_CONCURRENCY, ge=1)
     batch_size: int = Field(default=BATCH_SIZE, ge=1)

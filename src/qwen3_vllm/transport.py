@@ -18,6 +18,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import aiohttp
@@ -27,9 +28,11 @@ from yarl import URL
 
 from qwen3_vllm import errors
 from qwen3_vllm.buffers import Buffer, Buffers
-from qwen3_vllm.concurrency import ConcurrencyLimit
+from qwen3_vllm.concurrency import ConcurrencyLimit, Place
 from qwen3_vllm.disconnections import disconnection
 from qwen3_vllm.masking import Mask
+from qwen3_vllm.outages import Outage
+from qwen3_vllm.pace import Pace
 from qwen3_vllm.pool import Connector, Response
 from qwen3_vllm.proxies import proxy_for
 from qwen3_vllm.request_ids import HEADER as REQUEST_ID
@@ -48,6 +51,10 @@ _CONNECT_SECONDS = 10.0
 _SHORTEST_SECRET = 8  # characters; masking shorter values of headers would garble messages
 _MOST_REFUSAL_BYTES = 2**20  # read of an error answer
 _SOON = 0.25  # of the time limit; while answers take longer, no more requests are put in flight
+_HUNG = 2.5  # time limits without any answer, after which what has waited for its turn is not sent
+_MOST_TRIES = 30  # of a request that a full server refuses while it answers others
+_IN_ANOTHER_PLACE = -1.0
+_NONE_YET = object()
 _LONGEST_WAIT = 60.0  # seconds, whatever Retry-After says
 # vLLM closes a connection after 5 s without a request; using one at that moment fails.
 _KEEP_ALIVE_SECONDS = 3.0
@@ -82,9 +89,7 @@ class Transport:
         self._timeout = aiohttp.ClientTimeout(
             total=settings.timeout, connect=None, sock_connect=min(settings.timeout, _CONNECT_SECONDS)
         )
-        self._limit = OfLoop(
-            lambda: ConcurrencyLimit(settings.max_concurrency, soon=settings.timeout * _SOON)
-        )
+        self._load = OfLoop(lambda: _Load(settings, self.root))
         key = settings.api_key.get_secret_value() if settings.api_key else ""
         own_headers = settings.default_headers or {}
         self._headers = CIMultiDict({"Content-Type": "application/json", "Accept-Encoding": "identity"})
@@ -121,65 +126,86 @@ class Transport:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._drive(flow), loop))
 
     async def _drive(self, flow: Flow[T]) -> T:
+        seconds = self._settings.total_timeout
+        progress = _Progress(None if seconds is None else _now() + seconds)
         try:
             step = flow.send(cast(list[Any], None))
             while True:
-                if isinstance(step, asyncio.Lock):
-                    await step.acquire()
-                    results: list[Any] = []
+                if not isinstance(step, asyncio.Lock):
+                    step = flow.send(await self._round(step, progress))
+                elif await progress.in_time(step.acquire()):
+                    step = flow.send([])
                 else:
-                    results = await self._round(step)
-                step = flow.send(results)
+                    step = flow.throw(self._too_late())
         except StopIteration as stop:
             return cast(T, stop.value)
         finally:
             flow.close()
+            self._load.get().outage.tell()
 
-    async def _round(self, calls: Sequence[Call[Any]]) -> list[Any]:
-        if len(calls) == 1:
-            return [await self._send(calls[0])]
-        limit = self._limit.get()
-        results: list[Any] = [None] * len(calls)
+    async def _round(self, calls: Sequence[Call[Any]], progress: "_Progress") -> list[Any]:
+        results: list[Any] = [_NONE_YET] * len(calls)
+        progress.fatal = progress.hung
+        if not await progress.in_time(self._answer(calls, results, progress)):
+            late = self._too_late()
+            results = [late if result is _NONE_YET else result for result in results]
+        return results
+
+    async def _answer(self, calls: Sequence[Call[Any]], results: list[Any], progress: "_Progress") -> None:
+        """Fill in the results, each as it comes: the time may not be enough for all."""
+        limit = self._load.get().limit
         waiting = iter(enumerate(calls))
-        fatal: errors.Qwen3VLLMError | None = None
-        in_vain = 0  # calls in a row that a sick server failed
 
         async def work() -> None:
-            nonlocal fatal, in_vain
             for index, call in waiting:
                 at_once = limit.allowed
-                result = results[index] = fatal or await self._send(call)
-                in_vain = in_vain + 1 if _may_stop_all(result) else 0
-                if _stops_all(result) or in_vain > at_once:
-                    fatal = result
+                results[index] = result = await self._send(call, progress)
+                progress.note(call.path, result, at_once)
 
+        if len(calls) == 1:
+            await work()
+            return
         async with asyncio.TaskGroup() as group:
             for _ in range(min(self._settings.max_concurrency, len(calls))):
                 group.create_task(work())
-        return results
 
-    async def _send(self, call: Call[T]) -> T | errors.Qwen3VLLMError:
-        limit = self._limit.get()
-        attempt = 0
+    async def _send(self, call: Call[T], progress: "_Progress") -> T | errors.Qwen3VLLMError:
+        load = self._load.get()
+        began = _now()
+        tries = _Tries(self._settings.max_retries)
         while True:
-            async with limit.place() as place:
-                try:
-                    with _loop.buffers.taken() as buffer:
-                        result = await self._exchange(call, buffer)
-                    limit.answered(place)
-                    return result
-                except errors.Qwen3VLLMError as error:
-                    error.args = tuple(map(self._mask, error.args))
-                    delay = retry_delay(error, attempt) if attempt < self._settings.max_retries else None
-                    if isinstance(error, errors.OverloadedError):
-                        await limit.overloaded(place)
-                    elif isinstance(error, errors.RequestTimeoutError):
-                        await limit.timed_out(place, for_good=delay is None)
-                    if delay is None:
-                        return error
-                    logger.warning("%s; trying again in %.1f s", error, delay)
-            await asyncio.sleep(delay)
-            attempt += 1
+            async with load.limit.place() as place:
+                delay = 0.0
+                while not delay:  # what is sent again at once keeps its place
+                    await load.pace.wait()
+                    fatal = progress.fatal or progress.missing.get(call.path)
+                    if fatal is not None:
+                        return fatal
+                    silent = load.limit.hung_since(began)
+                    if not tries.made and silent > _HUNG * self._settings.timeout:
+                        return errors.RequestTimeoutError(
+                            f"{self.root} answered nothing for {silent:.1f} s: no more is sent to it."
+                        )
+                    place = load.limit.renewed()
+                    try:
+                        with _loop.buffers.taken() as buffer:
+                            result = await self._exchange(call, buffer)
+                        load.answered(place, call)
+                        return result
+                    except errors.Qwen3VLLMError as error:
+                        error.args = tuple(full_stop(self._mask(words)) for words in error.args)
+                        again = await load.failed(place, call, error, tries)
+                        if again is None:
+                            return error
+                        delay = again
+            if delay > 0:
+                await asyncio.sleep(delay)
+
+    def _too_late(self) -> errors.RequestTimeoutError:
+        return errors.RequestTimeoutError(
+            f"{self.root} did not answer the whole call within total_timeout, "
+            f"{self._settings.total_timeout:g} s."
+        )
 
     async def _exchange(self, call: Call[T], buffer: Buffer) -> T:
         url = self.root + call.path
@@ -232,6 +258,123 @@ class Transport:
         except errors.InvalidAnswerError:
             cast(Response, response).distrust()
             raise
+
+
+@dataclass(slots=True)
+class _Progress:
+    """One flow's state: when it must end, and whether the server has answered it at all lately.
+
+    Attributes:
+        in_vain: Calls in a row that a sick server failed.
+        hung: What every further call of the flow would end in.
+        fatal: What every further call of this round would end in.
+        missing: What every further call to these routes would end in.
+    """
+
+    deadline: float | None
+    in_vain: int = 0
+    hung: errors.RequestTimeoutError | None = None
+    fatal: errors.Qwen3VLLMError | None = None
+    missing: dict[str, errors.RouteNotFoundError] = field(default_factory=dict)
+
+    async def in_time(self, work: Coroutine[Any, Any, object]) -> bool:
+        """Do something, or as much of it as the time is enough for."""
+        if self.deadline is None:
+            await work
+            return True
+        if _now() >= self.deadline:
+            work.close()
+            return False
+        try:
+            async with asyncio.timeout_at(self.deadline) as limit:
+                await work
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return False
+        return True
+
+    def note(self, path: str, result: object, at_once: int) -> None:
+        """Note what a call ended in, which was one of `at_once` in flight."""
+        self.in_vain = self.in_vain + 1 if _may_stop_all(result) else 0
+        if isinstance(result, errors.RouteNotFoundError):
+            self.missing[path] = result
+        if _stops_all(result) or self.in_vain > at_once:
+            self.fatal = cast(errors.Qwen3VLLMError, result)
+            if isinstance(result, errors.RequestTimeoutError):
+                self.hung = result
+
+
+class _Load:
+    """What a server can take, as its answers tell."""
+
+    def __init__(self, settings: ServerSettings, root: str) -> None:
+        self.limit = ConcurrencyLimit(settings.max_concurrency, soon=settings.timeout * _SOON)
+        self.pace = Pace()
+        self.outage = Outage(root)
+
+    def answered(self, place: Place, call: Call[Any]) -> None:
+        self.limit.answered(place)
+        self.pace.answered(call.texts)
+        self.outage.over()
+
+    async def failed(
+        self, place: Place, call: Call[Any], error: errors.Qwen3VLLMError, tries: "_Tries"
+    ) -> float | None:
+        """Note a failure; returns seconds until the next attempt in another place, 0 in this one, or None.
+
+        A negative number leaves the place, too: the pause of all requests is the wait.
+        """
+        again = retry_delay(error, tries.failed) if tries.failed < tries.most else None
+        tries.made += 1
+        tries.failed += 1
+        if isinstance(error, errors.RequestTimeoutError):
+            hangs = await self.limit.timed_out(place, for_good=again is None)
+            if again is not None and not hangs:
+                again = _IN_ANOTHER_PLACE
+        elif not isinstance(error, errors.ServerUnreachableError):
+            self.limit.heard()
+        if isinstance(error, errors.OverloadedError):
+            await self.limit.overloaded(place)
+            again = self._refused(place, call, error, again, tries)
+        if again is not None:
+            self.outage.failed(error, max(again, 0.0))
+        return again
+
+    def _refused(
+        self,
+        place: Place,
+        call: Call[Any],
+        error: errors.OverloadedError,
+        again: float | None,
+        tries: "_Tries",
+    ) -> float | None:
+        if error.retry_after is not None:
+            self.pace.pause(retry_delay(error, 0) or 0.0)
+            return _IN_ANOTHER_PLACE if again == 0 else again
+        if self.pace.counts(place.taken_at):
+            self.pace.pause(retry_delay(error, self.pace.refusals - 1) or 0.0)
+        if error.status == 503 and call.texts > max(1, self.pace.taken):
+            return None  # too many at once, perhaps
+        if tries.most and self.pace.refusals == 1 and tries.made < _MOST_TRIES:
+            tries.failed = max(0, tries.failed - 1)  # it answered others: this one will have its turn
+            return retry_delay(error, tries.failed)
+        return again if self.pace.refusals <= tries.most else None
+
+
+@dataclass(slots=True)
+class _Tries:
+    """How often one request may fail, was sent, and failed while the server did not answer others instead."""
+
+    most: int
+    made: int = 0
+    failed: int = 0
+
+
+def full_stop(words: str) -> str:
+    """End a message in one full stop, whatever the server's words in it end in."""
+    words = words.rstrip()
+    return words if words.endswith(("!", "?", "…")) else words.rstrip(".") + "."
 
 
 def _secrets(headers: Mapping[str, str]) -> Iterator[str]:
@@ -291,6 +434,10 @@ def _too_large(response: aiohttp.ClientResponse, most: int) -> errors.InvalidAns
     )
 
 
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 def retry_delay(error: errors.Qwen3VLLMError, attempt: int) -> float | None:
     """Seconds to wait before sending again after the failure number `attempt` (from 0); None: do not."""
     match error:
@@ -326,10 +473,7 @@ def _stops_all(result: object) -> bool:
     """Whether every further call to this server would fail the same way."""
     return isinstance(
         result,
-        errors.ServerUnreachableError
-        | errors.AuthenticationError
-        | errors.RouteNotFoundError
-        | errors.ModelNotFoundError,
+        errors.ServerUnreachableError | errors.AuthenticationError | errors.ModelNotFoundError,
     )
 
 

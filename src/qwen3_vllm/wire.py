@@ -59,12 +59,14 @@ class Call(Generic[T]):
     Attributes:
         path: Relative to the server's root.
         most_bytes: The most that a right answer can have; a longer one is not read to its end.
+        texts: In this request, if who sends it will send parts of it where the server finds it too many.
     """
 
     path: str
     body: dict[str, Any] | None
     decode: Callable[[Answer], T]
     most_bytes: int = _LIST_BYTES
+    texts: int = 1
 
 
 # --- models, version, tokens ---------------------------------------------------------------------------
@@ -404,8 +406,9 @@ def raise_for_error(answer: Answer) -> None:
     elif isinstance(body, dict) and "detail" in body:
         message = str(body["detail"])
     message = _short(answer.mask(message)) or _excerpt(answer)
+    advice = _advice(status)
     raise _error_class(status, kind, message, body)(
-        f"{answer.url} answered {status}: {message}{_advice(status)}",
+        f"{answer.url} answered {status}: {message.rstrip(' .') if advice else message}{advice}",
         status=status,
         retry_after=_retry_after(answer.headers.get("retry-after")),
     )
