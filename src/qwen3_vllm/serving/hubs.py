@@ -135,10 +135,18 @@ class HuggingFace:
         return Listing(info.sha or "main", tuple(files))
 
     def fetch(self, repo: str, revision: str, file: HubFile, folder: Path) -> None:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import errors, hf_hub_download
 
         with self._errors(f"{repo}/{file.path}"):
-            hf_hub_download(repo, file.path, revision=revision, local_dir=folder)
+            while True:
+                before = _incomplete_bytes(folder)
+                try:
+                    hf_hub_download(repo, file.path, revision=revision, local_dir=folder)
+                    return
+                except (errors.HTTPError, OSError):
+                    # Releases 0.x give up where a connection is cut, though the next call continues there.
+                    if _incomplete_bytes(folder) <= before:
+                        raise
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
@@ -153,6 +161,12 @@ class HuggingFace:
         # The hub's HTTP library differs by release (requests, httpx, httpx2); errors re-exports its base.
         except (errors.HTTPError, OSError) as error:
             raise _failed(what, self.name, error, "HF_ENDPOINT") from error
+
+
+def _incomplete_bytes(folder: Path) -> int:
+    """Return what Hugging Face's client keeps in the folder of files that it has not whole."""
+    parts = (folder / ".cache" / "huggingface").rglob("*.incomplete")
+    return sum(part.stat().st_size for part in parts if part.exists())
 
 
 def _not_found(what: str, hub: Source) -> DownloadError:
