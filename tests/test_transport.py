@@ -370,11 +370,13 @@ def test_a_hung_server_costs_four_time_limits_whatever_the_number_of_texts(kind:
         assert time.monotonic() - began < 4 * 0.5 + 1
 
 
-def test_many_calls_to_a_hung_server_end_together() -> None:
+@pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
+def test_many_calls_to_a_hung_server_end_together(warm: bool) -> None:
     """Those that wait for their turn do not wait for a time limit each."""
     with serve(FakeVLLM("embedding")) as server:
         client = client_of(server, timeout=0.5, max_concurrency=2)
-        client.embed_documents(["warm"])
+        if warm:
+            client.embed_documents(["warm"])
         server.fault = always(hang)
         began = time.monotonic()
 

@@ -76,7 +76,16 @@ class ServerUnreachableError(Qwen3VLLMError, ConnectionError):
 
 
 class RequestTimeoutError(Qwen3VLLMError, TimeoutError):
-    """The complete answer did not arrive within `timeout` seconds, or all within `total_timeout`."""
+    """The complete answer did not arrive within `timeout` seconds, or all within `total_timeout`.
+
+    `cause`: which of the two.
+    """
+
+    cause: Literal["timeout", "total_timeout"]
+
+    def __init__(self, message: str, cause: Literal["timeout", "total_timeout"] = "timeout") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class ServerError(Qwen3VLLMError):

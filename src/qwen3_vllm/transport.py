@@ -204,7 +204,8 @@ class Transport:
     def _too_late(self) -> errors.RequestTimeoutError:
         return errors.RequestTimeoutError(
             f"{self.root} did not answer the whole call within total_timeout, "
-            f"{self._settings.total_timeout:g} s."
+            f"{self._settings.total_timeout:g} s.",
+            "total_timeout",
         )
 
     async def _exchange(self, call: Call[T], buffer: Buffer) -> T:
