@@ -1,5 +1,6 @@
 """Real vLLM servers, each booted once a session when the first test asks for it."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from .reference import ReferenceEmbedding, ReferenceReranker
 ROOT = Path(__file__).parent.parent
 CHECKPOINTS = ROOT / ".cache" / "models"
 BOOT_SECONDS = 300
+KEY = "a-key-that-nobody-may-see-4711"  # of `guarded`
 # scripts/old_vllm.sh runs it, with a vLLM of its own.
 collect_ignore = [] if "OLD_VLLM_PYTHON" in os.environ else ["test_old_server.py"]
 # What a user may have set for servers and clients of their own.
@@ -36,11 +38,12 @@ ENVIRONMENT = (
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A vLLM that answers. `base_url` has no `/v1`."""
+    """A vLLM that answers. `base_url` has no `/v1`; `shown` is what its launcher prints of it."""
 
     base_url: str
     model_path: Path
     log_path: Path
+    shown: str
 
 
 Boot = Callable[..., list[RunningServer]]
@@ -109,7 +112,7 @@ def boot(tmp_path_factory: pytest.TempPathFactory, clean_environment: None) -> I
         starting = start_server(options, log_path=log_path, timeout=BOOT_SECONDS)
         server = starting.__enter__()
         running.append(starting)
-        return RunningServer(server.base_url, Path(options.model), log_path)
+        return RunningServer(server.base_url, Path(options.model), log_path, f"{server!r} {server.command}")
 
     with ThreadPoolExecutor() as threads:
         yield lambda *options: list(threads.map(start_one, options))
@@ -137,6 +140,51 @@ def shared(boot: Boot, checkpoints: Path, request: pytest.FixtureRequest) -> Cal
         return booted[name]
 
     return server
+
+
+@pytest.fixture(scope="session")
+def demo_servers(boot: Boot) -> list[RunningServer]:
+    """Serve the demo models; the reranker takes any prompt as it is."""
+    models = ROOT / "demo" / "models"
+    return boot(
+        ServeOptions("embedding", str(models / "Qwen3-Embedding-demo"), port=0),
+        ServeOptions("reranker", str(models / "Qwen3-Reranker-demo"), port=0, chat_template=False),
+    )
+
+
+@pytest.fixture(scope="session")
+def wrong_servers(
+    boot: Boot, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[RunningServer]:
+    """Serve the embedding model with another pooling, and the reranker with a wrong template and a key."""
+    pooler = json.dumps({"pooling_type": "MEAN", "use_activation": False})
+    # As vLLM ships it: Jinja strips the last newline, and the prompt ends one short.
+    template = tmp_path_factory.mktemp("templates") / "stock.jinja"
+    ours = ROOT / "src" / "qwen3_vllm" / "templates" / "qwen3_reranker.jinja"
+    template.write_text(ours.read_text().removesuffix("\n"))
+    return boot(
+        ServeOptions(
+            "embedding",
+            str(checkpoints / "Qwen3-Embedding-random"),
+            port=0,
+            dtype="float32",
+            extra_args=("--pooler-config", pooler),
+        ),
+        ServeOptions(
+            "reranker",
+            str(checkpoints / "Qwen3-Reranker-random"),
+            port=0,
+            dtype="float32",
+            api_key=KEY,
+            extra_args=("--chat-template", str(template)),
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def guarded(wrong_servers: list[RunningServer]) -> RunningServer:
+    """Serve a reranker with a key."""
+    return wrong_servers[1]
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,15 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from demo import __main__ as program
+
+from .conftest import RunningServer
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,16 +38,28 @@ def test_shows_that_reranking_helps() -> None:
     assert after > before + 0.1
 
 
-def test_reranks_the_users_file(tmp_path: Path) -> None:
+def test_reranks_the_users_file(
+    demo_servers: list[RunningServer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     notes = tmp_path / "笔记.md"
     notes.write_text("# 茶\n\n绿茶宜用八十度的水。\n\n# Moon\n\nThe Moon shows one face.\n", encoding="utf-8")
+    running = {
+        role: SimpleNamespace(name=role, base_url=server.base_url, log_path=server.log_path)
+        for role, server in zip(("embedding", "reranker"), demo_servers, strict=True)
+    }
+    # With servers that run already: the test above boots the demo's own.
+    monkeypatch.setattr(program, "new_server", lambda role, model: running[role])
+    monkeypatch.setattr(program, "running", lambda servers, **options: nullcontext())
 
-    done = demo(str(notes), "泡绿茶用多热的水？")
+    program.demonstrate(*program.choose_texts([str(notes), "泡绿茶用多热的水？"]))
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Embedded 2 of 2 passages" in done.stdout
-    assert "茶 绿茶宜用八十度的水。" in done.stdout
-    assert "Moon The Moon shows one face." in done.stdout
+    shown = capsys.readouterr().out
+    assert "Embedded 2 of 2 passages" in shown
+    assert "茶 绿茶宜用八十度的水。" in shown
+    assert "Moon The Moon shows one face." in shown
 
 
 @pytest.mark.parametrize(

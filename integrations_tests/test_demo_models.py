@@ -11,9 +11,8 @@ import requests
 
 from qwen3_vllm import EmbeddingClient, RerankClient, prompts
 from qwen3_vllm.doctor import examine
-from qwen3_vllm.serving import ServeOptions
 
-from .conftest import Boot, RunningServer
+from .conftest import RunningServer
 
 DEMO = Path(__file__).parent.parent / "demo"
 MODELS = DEMO / "models"
@@ -44,24 +43,15 @@ ASKED = [
 
 
 @pytest.fixture(scope="module")
-def served(boot: Boot) -> list[RunningServer]:
-    """Serve the demo models; the reranker takes any prompt as it is."""
-    return boot(
-        ServeOptions("embedding", str(MODELS / "Qwen3-Embedding-demo"), port=0),
-        ServeOptions("reranker", str(MODELS / "Qwen3-Reranker-demo"), port=0, chat_template=False),
-    )
-
-
-@pytest.fixture(scope="module")
-def embedding_client(served: list[RunningServer]) -> EmbeddingClient:
+def embedding_client(demo_servers: list[RunningServer]) -> EmbeddingClient:
     """Client of the served demo embedding model."""
-    return EmbeddingClient(base_url=served[0].base_url)
+    return EmbeddingClient(base_url=demo_servers[0].base_url)
 
 
 @pytest.fixture(scope="module")
-def reranker_url(served: list[RunningServer]) -> str:
+def reranker_url(demo_servers: list[RunningServer]) -> str:
     """Address of the served demo reranker."""
-    return served[1].base_url
+    return demo_servers[1].base_url
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +144,8 @@ def _gain(scores: Sequence[float] | np.ndarray) -> float:
     return 1 / math.log2(place + 2) if place < 10 else 0.0
 
 
-def test_the_doctor_knows_them(served: list[RunningServer]) -> None:
-    checks = examine(embedding_url=served[0].base_url, reranker_url=served[1].base_url)
+def test_the_doctor_knows_them(demo_servers: list[RunningServer]) -> None:
+    checks = examine(embedding_url=demo_servers[0].base_url, reranker_url=demo_servers[1].base_url)
 
     assert [check for check in checks if check.status == "fail"] == []
     assert sum("demo models" in check.seen for check in checks) == 2

@@ -1,19 +1,14 @@
 """Examining real servers: right ones pass, each wrong one fails by its own check."""
 
 import json
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from qwen3_vllm.cli import app
 from qwen3_vllm.doctor import Check, examine
-from qwen3_vllm.serving import ServeOptions
 
-from .conftest import Boot, RunningServer
-
-KEY = "a-key-that-nobody-may-see-4711"
-TEMPLATE = Path(__file__).parent.parent / "src/qwen3_vllm/templates/qwen3_reranker.jinja"
+from .conftest import KEY, RunningServer
 
 
 def by_name(checks: list[Check]) -> dict[str, Check]:
@@ -62,34 +57,6 @@ def test_swapped_addresses_are_failed_checks(
     checks = examine(embedding_url=reranker_server.base_url, reranker_url=embedding_server.base_url)
 
     assert failed(checks) == {"embedding.serves embeddings", "reranker.is a Qwen3 reranker"}
-
-
-@pytest.fixture(scope="module")
-def wrong_servers(
-    boot: Boot, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
-) -> list[RunningServer]:
-    """Serve the embedding model with another pooling, and the reranker with a wrong template and a key."""
-    pooler = json.dumps({"pooling_type": "MEAN", "use_activation": False})
-    # As vLLM ships it: Jinja strips the last newline, and the prompt ends one short.
-    template = tmp_path_factory.mktemp("templates") / "stock.jinja"
-    template.write_text(TEMPLATE.read_text().removesuffix("\n"))
-    return boot(
-        ServeOptions(
-            "embedding",
-            str(checkpoints / "Qwen3-Embedding-random"),
-            port=0,
-            dtype="float32",
-            extra_args=("--pooler-config", pooler),
-        ),
-        ServeOptions(
-            "reranker",
-            str(checkpoints / "Qwen3-Reranker-random"),
-            port=0,
-            dtype="float32",
-            api_key=KEY,
-            extra_args=("--chat-template", str(template)),
-        ),
-    )
 
 
 def test_wrong_pooling_fails(wrong_servers: list[RunningServer]) -> None:

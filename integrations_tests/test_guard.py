@@ -2,29 +2,18 @@
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
-from qwen3_vllm.serving import ServeOptions, Server, start_server
+from .conftest import KEY, RunningServer
 
-KEY = "a-key-that-nobody-may-see-4711"
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 OPEN = ("/health", "/ping")
 
 
-@pytest.fixture(scope="module")
-def guarded(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serve the reranker with a key."""
-    model = str(checkpoints / "Qwen3-Reranker-random")
-    options = ServeOptions("reranker", model, port=0, dtype="float32", max_model_len=1024, api_key=KEY)
-    with start_server(options, log_path=tmp_path_factory.mktemp("guard") / "vllm.log", timeout=300) as server:
-        yield server
-
-
-def routes(server: Server) -> list[tuple[str, str]]:
+def routes(server: RunningServer) -> list[tuple[str, str]]:
     """Return method and path of every route: those of the schema, and those it leaves out."""
     schema = requests.get(server.base_url + "/openapi.json", headers=AUTHORIZED, timeout=30).json()
     listed = [(method.upper(), path) for path, methods in schema["paths"].items() for method in methods]
@@ -34,13 +23,13 @@ def routes(server: Server) -> list[tuple[str, str]]:
     ]
 
 
-def status(server: Server, method: str, path: str, headers: dict[str, str] | None = None) -> int:
+def status(server: RunningServer, method: str, path: str, headers: dict[str, str] | None = None) -> int:
     body: dict[str, str] | None = {} if method == "POST" else None
     answer = requests.request(method, server.base_url + path, json=body, headers=headers, timeout=60)
     return answer.status_code
 
 
-def test_every_route_is_closed_without_the_key(guarded: Server) -> None:
+def test_every_route_is_closed_without_the_key(guarded: RunningServer) -> None:
     all_routes = routes(guarded)
     assert ("POST", "/score") in all_routes
     assert ("POST", "/tokenize") in all_routes
@@ -48,29 +37,29 @@ def test_every_route_is_closed_without_the_key(guarded: Server) -> None:
     assert set(closed.values()) == {401}, closed
 
 
-def test_every_route_is_closed_to_a_wrong_key(guarded: Server) -> None:
+def test_every_route_is_closed_to_a_wrong_key(guarded: RunningServer) -> None:
     wrong = {"Authorization": "Bearer " + KEY[:-1]}
     closed = {route: status(guarded, *route, wrong) for route in routes(guarded) if route[1] not in OPEN}
     assert set(closed.values()) == {401}, closed
 
 
-def test_every_route_is_open_with_the_key(guarded: Server) -> None:
+def test_every_route_is_open_with_the_key(guarded: RunningServer) -> None:
     opened = {route: status(guarded, *route, AUTHORIZED) for route in routes(guarded)}
     assert 401 not in opened.values(), opened
 
 
 @pytest.mark.parametrize("path", OPEN)
-def test_liveness_needs_no_key(guarded: Server, path: str) -> None:
+def test_liveness_needs_no_key(guarded: RunningServer, path: str) -> None:
     assert status(guarded, "GET", path) == 200
 
 
 @pytest.mark.parametrize("method", ["POST", "OPTIONS", "DELETE"])
 @pytest.mark.parametrize("path", OPEN)
-def test_liveness_is_open_to_reading_only(guarded: Server, path: str, method: str) -> None:
+def test_liveness_is_open_to_reading_only(guarded: RunningServer, path: str, method: str) -> None:
     assert status(guarded, method, path) == 401
 
 
-def test_refusals_are_not_logged(guarded: Server) -> None:
+def test_refusals_are_not_logged(guarded: RunningServer) -> None:
     before = guarded.log_path.stat().st_size
     for _ in range(5):
         assert status(guarded, "GET", f"/{'x' * 50_000}") == 401
@@ -79,20 +68,20 @@ def test_refusals_are_not_logged(guarded: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["//score", "/score/", "/./score", "/%73core", "/health/../score", "/SCORE"])
-def test_odd_spellings_open_nothing(guarded: Server, path: str) -> None:
+def test_odd_spellings_open_nothing(guarded: RunningServer, path: str) -> None:
     url = requests.Request("POST", guarded.base_url, json={"text_1": "a", "text_2": "b"}).prepare()
     url.url = guarded.base_url + path
     with requests.Session() as session:
         assert session.send(url, timeout=30, allow_redirects=False).status_code == 401
 
 
-def test_scores_come_with_the_key(guarded: Server) -> None:
+def test_scores_come_with_the_key(guarded: RunningServer) -> None:
     body = {"text_1": "a", "text_2": ["b", "c"]}
     answer = requests.post(guarded.base_url + "/score", json=body, headers=AUTHORIZED, timeout=60)
     assert [item["index"] for item in answer.json()["data"]] == [0, 1]
 
 
-def test_the_key_is_in_no_process_list_and_no_log(guarded: Server) -> None:
+def test_the_key_is_in_no_process_list_and_no_log(guarded: RunningServer) -> None:
     command_lines = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -103,4 +92,4 @@ def test_the_key_is_in_no_process_list_and_no_log(guarded: Server) -> None:
     own = f"/proc/{os.getpid()}/cmdline"
     assert not any(KEY.encode() in line for line in command_lines), own
     assert KEY not in guarded.log_path.read_text(errors="replace")
-    assert KEY not in repr(guarded) + str(guarded.command)
+    assert KEY not in guarded.shown

@@ -70,7 +70,7 @@ def old_server(
     with Server(role, command, base_url(options), log) as server:
         server.start()
         wait_until_ready([server], timeout=BOOT_SECONDS)
-        yield RunningServer(server.base_url, model, log)
+        yield RunningServer(server.base_url, model, log, repr(server))
 
 
 @pytest.fixture(scope="module", params=["templating", "bare"])
