@@ -148,15 +148,15 @@ def test_kill_9_at_random_points_loses_and_doubles_nothing(
     command = [sys.executable, "-c", f"{small}; from qwen3_vllm.cli import app; app()", "embed", str(path)]
     command += ["-o", str(out), "--base-url", url, "--part-rows", "2000"]
     asked: list[str] = []
-    for texts in (3, *random.Random(7).sample(range(300, 2500), 3), 10**9):
+    for texts in (3, *random.Random(7).sample(range(300, 2500), 2), 10**9):
         kill_at(texts)
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         victim["pid"] = process.pid
-        _, words = process.communicate(timeout=60)
+        _, words = process.communicate(timeout=100)
         victim.clear()
         asked += canned.documents()
         assert process.returncode == (0 if texts == 10**9 else -signal.SIGKILL), words
     assert ids(out) == [f"{path}:{n + 1}" for n in range(6000)]
     np.testing.assert_allclose(vectors(out), [canned.vector(f"document {n}") for n in range(6000)], rtol=1e-6)
     # Each kill costs at most three chunks at the server, and three on their way to the disk.
-    assert len(asked) <= 6000 + 4 * 6 * chunk
+    assert len(asked) <= 6000 + 3 * 6 * chunk
