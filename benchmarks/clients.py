@@ -19,9 +19,10 @@ import pybase64
 import requests
 
 from benchmarks.measure import Plan, Work
-from qwen3_vllm import prompts, wire
-from qwen3_vllm.embedding import EmbeddingClient
-from qwen3_vllm.reranking import RerankClient
+from qwen3_vllm._core import prompts
+from qwen3_vllm._core.embedding.client import EmbeddingClient
+from qwen3_vllm._core.reranking.client import RerankClient
+from qwen3_vllm._core.vllm_api import wire
 
 T = TypeVar("T")
 Embed = Callable[[list[str]], object]

@@ -10,11 +10,12 @@ from benchmarks import clients
 from benchmarks.bars import with_bars
 from benchmarks.clients import Target, Tools, tools
 from benchmarks.measure import Case, Plan, Result, Series, Work, rounds
-from qwen3_vllm import errors, wire
-from qwen3_vllm.discovery import Served, ask_served
-from qwen3_vllm.probing import ask_rerank_server
-from qwen3_vllm.settings import EmbeddingSettings, RerankSettings, ServerSettings
-from qwen3_vllm.transport import Flow, Transport, send
+from qwen3_vllm import errors
+from qwen3_vllm._core.discovery import Served, ask_served
+from qwen3_vllm._core.http.transport import Flow, Transport, send
+from qwen3_vllm._core.reranking.probe import ask_rerank_server
+from qwen3_vllm._core.settings import EmbeddingSettings, RerankSettings, ServerSettings
+from qwen3_vllm._core.vllm_api import wire
 
 _QUERY = "How much does an answer cost its client?"
 _RANKED = 100

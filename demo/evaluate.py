@@ -19,7 +19,8 @@ import requests
 
 from demo.training import metrics
 from demo.training.corpus import read_heldout
-from qwen3_vllm import EmbeddingClient, RerankClient, prompts
+from qwen3_vllm import EmbeddingClient, RerankClient
+from qwen3_vllm._core import prompts
 from qwen3_vllm.serving import ServeOptions, start_server
 
 LANGUAGES = ("en", "zh")

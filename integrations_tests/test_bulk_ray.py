@@ -19,7 +19,7 @@ from qwen3_vllm.bulk.manifest import PROBE
 from qwen3_vllm.bulk.parts import Fields, scan
 from qwen3_vllm.bulk.ray_engine import PartEmbedder
 from qwen3_vllm.bulk.sources import find_sources
-from tests.bulk_runs import Canned, errors, ids, read_output, vectors, write_jsonl, write_lines
+from tests.bulk.runs import Canned, errors, ids, read_output, vectors, write_jsonl, write_lines
 from tests.faults import Reply, Request, SocketServer, serve
 
 from .conftest import RunningServer

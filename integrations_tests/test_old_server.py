@@ -22,11 +22,12 @@ from qwen3_vllm import (
     RerankClient,
     TooLongError,
     WrongServerError,
-    prompts,
 )
-from qwen3_vllm.serving import ServeOptions, Server, vllm_any, wait_until_ready
-from qwen3_vllm.serving.launch import base_url, prepare
-from qwen3_vllm.serving.machine import VllmBuild, free_port
+from qwen3_vllm._core import prompts
+from qwen3_vllm.serving import ServeOptions, Server, wait_until_ready
+from qwen3_vllm.serving.machine.hardware import VllmBuild, free_port
+from qwen3_vllm.serving.plan import base_url, prepare
+from qwen3_vllm.serving.process import vllm_command as vllm_any
 
 from .conftest import BOOT_SECONDS, RunningServer
 from .reference import INSTRUCTION, ReferenceEmbedding, ReferenceReranker

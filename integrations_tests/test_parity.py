@@ -11,13 +11,14 @@ import requests
 from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from qwen3_vllm import ConfigurationError, EmbeddingClient, RerankClient, WrongServerError, wire
+from qwen3_vllm import ConfigurationError, EmbeddingClient, RerankClient, WrongServerError
+from qwen3_vllm._core.http.transport import Transport, send
+from qwen3_vllm._core.settings import EmbeddingSettings
+from qwen3_vllm._core.vllm_api import wire
 from qwen3_vllm.langchain import Qwen3VLLMEmbeddings as LangChainEmbeddings
 from qwen3_vllm.langchain import Qwen3VLLMReranker as LangChainReranker
 from qwen3_vllm.llama_index import Qwen3VLLMEmbeddings as LlamaIndexEmbeddings
 from qwen3_vllm.llama_index import Qwen3VLLMReranker as LlamaIndexReranker
-from qwen3_vllm.settings import EmbeddingSettings
-from qwen3_vllm.transport import Transport, send
 from tests.faults import Reply, Request, serve
 
 from .conftest import RunningServer

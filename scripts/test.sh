@@ -17,6 +17,7 @@ fi
 ruff check .
 ruff format --check .
 mypy
+lint-imports
 pytest tests
 if (($#)); then
   pytest integrations_tests

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qwen3_vllm import EmbeddingClient, errors, transport
-
-from .fake_vllm import FakeVLLM
-from .faults import SocketServer, serve
+from qwen3_vllm import EmbeddingClient, errors
+from qwen3_vllm._core.http import transport
+from tests.fake_vllm import FakeVLLM
+from tests.faults import SocketServer, serve
 
 Embed = Callable[[EmbeddingClient, Sequence[str]], np.ndarray]
 Score = Callable[..., np.ndarray]

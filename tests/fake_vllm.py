@@ -17,9 +17,8 @@ import jinja2
 import numpy as np
 from packaging.version import Version
 
-from qwen3_vllm.prompts import CONTROL_TOKENS
-
-from .faults import Reply, Request
+from qwen3_vllm._core.prompts import CONTROL_TOKENS
+from tests.faults import Reply, Request
 
 END_TOKEN = "<|endoftext|>"
 _FIRST_CONTROL_ID = 151_643

@@ -18,8 +18,7 @@ from langchain_nvidia_ai_endpoints import NVIDIARerank
 from langchain_voyageai import VoyageAIRerank
 
 from qwen3_vllm.testing import RerankerTests
-
-from .faults import Reply, Request, serve
+from tests.faults import Reply, Request, serve
 
 MODEL = os.environ.get("RERANKER_MODEL", "qwen3_reranker")
 KEY = "a-secret-key"

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from packaging.version import Version
 
-from qwen3_vllm.serving.flags import build_command
+from qwen3_vllm.serving.command.flags import build_command
 from qwen3_vllm.serving.guard import ApiKeyGuard
-from qwen3_vllm.serving.machine import Gpu, Machine, VllmBuild
+from qwen3_vllm.serving.machine.hardware import Gpu, Machine, VllmBuild
 from qwen3_vllm.serving.options import Checkpoint, ServeOptions
 
 DEPLOY = Path(__file__).parent.parent / "deploy"

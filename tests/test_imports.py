@@ -1,54 +1,12 @@
-"""Imports go one way, and the root loads nothing heavy."""
+"""What importing the package costs, and needs. The layers are import-linter's: `lint-imports`."""
 
-import ast
 import subprocess
 import sys
-from functools import cache
-from pathlib import Path
 
 import pytest
 
 import qwen3_vllm
 
-PACKAGE = Path(qwen3_vllm.__file__).parent
-
-# A module imports from layers above its own only. Beside each other they do not import, but for what
-# WITHIN names.
-LAYERS = (
-    {"errors", "fields", "prompts", "truncation"},
-    {
-        "options",
-        "concurrency",
-        "buffers",
-        "pool",
-        "masking",
-        "proxies",
-        "disconnections",
-        "request_ids",
-        "pace",
-        "outages",
-    },
-    {"settings"},
-    {"wire"},
-    {"transport"},
-    {"batching", "discovery"},
-    {"probing"},
-    {"fitting"},
-    {"caching"},
-    {"embedding", "reranking"},
-    {
-        "langchain",
-        "llama_index",
-        "_llama_index_cache",
-        "bulk",
-        "doctor",
-        "serving",
-        "testing",
-    },
-    {"cli"},
-)
-WITHIN = {("llama_index", "_llama_index_cache")}
-CORE = set().union(*LAYERS[:10])
 NOT_AT_IMPORT = (
     "langchain",
     "langchain_core",
@@ -62,50 +20,41 @@ NOT_AT_IMPORT = (
     "rich",
     "typer",
 )
+# Hides every package that `qwen3-vllm[EXTRA]` does not bring, as if it were not installed.
+ONLY_WITH_EXTRA = """
+import sys
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+def brought(name, extras, seen):
+    key = (canonicalize_name(name), frozenset(extras))
+    if key in seen:
+        return
+    seen.add(key)
+    try:
+        needed = distribution(name).requires or ()
+    except PackageNotFoundError:
+        return
+    for each in map(Requirement, needed):
+        if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            brought(each.name, each.extras, seen)
 
-@cache
-def modules() -> dict[str, set[str]]:
-    """What each module of the package imports of the package; a folder counts as one module."""
-    found: dict[str, set[str]] = {}
-    for path in PACKAGE.rglob("*.py"):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts[0] != "__init__":
-            found.setdefault(parts[0], set()).update(imported(path) - {parts[0]})
-    return found
+extra, module = sys.argv[1:]
+closure = set()
+brought("qwen3-vllm", {extra} - {""}, closure)
+here = {name for name, _ in closure}
+owners = {top: set(map(canonicalize_name, names)) for top, names in packages_distributions().items()}
 
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in owners and not owners[top] & here:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-def imported(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            package, _, rest = node.module.partition(".")
-            if package == "qwen3_vllm":
-                names |= {rest.partition(".")[0]} if rest else {alias.name for alias in node.names}
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                package, _, rest = alias.name.partition(".")
-                if package == "qwen3_vllm":
-                    names.add(rest.partition(".")[0])
-    return names
-
-
-def layer(name: str) -> int:
-    return next(number for number, names in enumerate(LAYERS) if name in names)
-
-
-@pytest.mark.parametrize("name", sorted(modules()))
-def test_a_module_has_a_layer_and_imports_from_above_only(name: str) -> None:
-    ours = {target for target in modules()[name] if target in modules()}
-
-    wrong = {target for target in ours if layer(target) >= layer(name) and (name, target) not in WITHIN}
-
-    assert wrong == set()
-
-
-@pytest.mark.parametrize("name", sorted(CORE))
-def test_the_core_is_there(name: str) -> None:
-    assert (PACKAGE / f"{name}.py").is_file()
+sys.meta_path.insert(0, Hidden())
+__import__(module)
+"""
 
 
 def test_importing_the_root_loads_no_framework() -> None:
@@ -126,6 +75,33 @@ def test_all_public_names_are_there() -> None:
     assert all(hasattr(qwen3_vllm, name) for name in qwen3_vllm.__all__)
 
 
-def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [
+        ("qwen3_vllm", ""),
+        ("qwen3_vllm.langchain", "langchain"),
+        ("qwen3_vllm.llama_index", "llama-index"),
+        ("qwen3_vllm.bulk", "bulk"),
+        ("qwen3_vllm.serving", ""),
+        ("qwen3_vllm.serving.guard", ""),
+        ("qwen3_vllm.doctor", ""),
+        ("qwen3_vllm.cli", ""),
+    ],
+)
+def test_a_public_module_needs_its_extra_alone(module: str, extra: str) -> None:
+    run(ONLY_WITH_EXTRA, extra, module)
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("langchain", "langchain"), ("llama_index", "llama-index"), ("bulk", "bulk")]
+)
+def test_a_missing_extra_is_named(module: str, extra: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        run(ONLY_WITH_EXTRA, "", f"qwen3_vllm.{module}")
+
+    assert f"qwen3-vllm[{extra}]" in failed.value.stderr
+
+
+def run(code: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

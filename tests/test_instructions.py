@@ -9,8 +9,7 @@ from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from qwen3_vllm import EmbeddingClient, RerankClient, langchain, llama_index
-
-from .faults import SocketServer
+from tests.faults import SocketServer
 
 DOCUMENTS = [Document("d")]
 NODES = [NodeWithScore(node=TextNode(text="d"))]

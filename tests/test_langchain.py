@@ -15,12 +15,12 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import ConfigurableField, Runnable, RunnableConfig, RunnableLambda
 
-from qwen3_vllm import errors, prompts
+from qwen3_vllm import errors
+from qwen3_vllm._core import prompts
+from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION
 from qwen3_vllm.langchain import Qwen3VLLMCrossEncoder, Qwen3VLLMReranker, Qwen3VLLMRetriever
-from qwen3_vllm.prompts import DEFAULT_INSTRUCTION
-
-from .fake_vllm import FakeVLLM
-from .faults import SocketServer
+from tests.fake_vllm import FakeVLLM
+from tests.faults import SocketServer
 
 CONFIG: RunnableConfig = {
     "configurable": {"tenant": "a"},

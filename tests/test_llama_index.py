@@ -17,9 +17,8 @@ from llama_index_instrumentation.span_handlers import SimpleSpanHandler
 from pydantic import Field
 
 from qwen3_vllm.llama_index import Qwen3VLLMEmbeddings
-
-from .fake_vllm import END_TOKEN, FakeVLLM
-from .faults import SocketServer
+from tests.fake_vllm import END_TOKEN, FakeVLLM
+from tests.faults import SocketServer
 
 TEXTS = [f"text {number}" for number in range(5)]
 Batch = Callable[[Qwen3VLLMEmbeddings, list[str]], list[Embedding]]

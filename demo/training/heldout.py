@@ -14,7 +14,7 @@ from demo.training.corpus import read_heldout
 from demo.training.embedding import vectors
 from demo.training.model import last_states
 from demo.training.pools import END_TOKEN, TokenPool, encode, join, repeat, rerank_middle
-from qwen3_vllm import prompts
+from qwen3_vllm._core import prompts
 
 TOP = 20
 

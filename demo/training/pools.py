@@ -11,7 +11,7 @@ from torch import Tensor
 
 from demo.training import queries
 from demo.training.corpus import Passage
-from qwen3_vllm import prompts
+from qwen3_vllm._core import prompts
 
 END_TOKEN = "<|endoftext|>"
 ROUNDING = 32  # padded lengths are multiples of this: few shapes, little waste

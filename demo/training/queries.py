@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from demo.training.corpus import Passage
-from qwen3_vllm import prompts
+from qwen3_vllm._core import prompts
 
 # How many queries are made up per passage, by (kind, language).
 QUERIES_PER_PASSAGE = {

@@ -22,7 +22,7 @@ from demo.training.lexical import LexicalProbe, Span
 from demo.training.model import Qwen3, at_last, start_matching
 from demo.training.pace import Pace
 from demo.training.pools import Batch, Dataset, encode, join, repeat, stack
-from qwen3_vllm import prompts
+from qwen3_vllm._core import prompts
 
 CANDIDATES = 8  # passages a query is compared with: the right one and seven others
 MINED = 32

@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from demo import qwen3_tokenizer
-from qwen3_vllm import prompts
+from qwen3_vllm._core import prompts
 
 # GB 2312's first level: the 3,755 Chinese characters in daily use.
 COMMON_HANZI = [

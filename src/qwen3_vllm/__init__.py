@@ -5,7 +5,8 @@
 (1, 1024)
 """
 
-from qwen3_vllm.embedding import EmbeddingClient
+from qwen3_vllm._core.embedding.client import EmbeddingClient
+from qwen3_vllm._core.reranking.client import RerankClient, RerankResult
 from qwen3_vllm.errors import (
     AuthenticationError,
     BadRequestError,
@@ -25,7 +26,6 @@ from qwen3_vllm.errors import (
     TooLongError,
     WrongServerError,
 )
-from qwen3_vllm.reranking import RerankClient, RerankResult
 
 __version__ = "0.1.0"
 

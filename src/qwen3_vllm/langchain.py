@@ -6,13 +6,13 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from qwen3_vllm.batching import check_list
-from qwen3_vllm.caching import CacheRole
-from qwen3_vllm.embedding import EmbeddingClient, floats_of_one
+from qwen3_vllm._core.batches import check_list
+from qwen3_vllm._core.cache_keys import CacheRole
+from qwen3_vllm._core.embedding.client import EmbeddingClient, floats_of_one
+from qwen3_vllm._core.options import Options
+from qwen3_vllm._core.reranking.client import RerankClient, RerankResult, select
+from qwen3_vllm._core.settings import EmbeddingSettings, RerankSettings
 from qwen3_vllm.errors import ConfigurationError, InputError
-from qwen3_vllm.options import Options
-from qwen3_vllm.reranking import RerankClient, RerankResult, select
-from qwen3_vllm.settings import EmbeddingSettings, RerankSettings
 
 try:
     from langchain_core.callbacks import (
@@ -41,7 +41,7 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, Embeddings):
         instruction: Task sentence for queries; documents get none.
         dimensions: Length of the vectors; None for the model's own.
         show_progress: Draw a bar while documents are embedded.
-        All others: see `qwen3_vllm.settings.EmbeddingSettings`.
+        All others: see `qwen3_vllm._core.settings.EmbeddingSettings`.
 
     Instantiate:
         >>> embeddings = Qwen3VLLMEmbeddings(base_url="http://127.0.0.1:8000/v1")
@@ -107,7 +107,7 @@ class Qwen3VLLMReranker(RerankSettings, BaseDocumentCompressor):
         score_threshold: Drop documents with a lower relevance_score, in [0, 1].
         combine: `(relevance_score, document) -> float`, to rank by a mix with freshness, clicks, …
         instruction: Task sentence.
-        All others: see `qwen3_vllm.settings.RerankSettings`.
+        All others: see `qwen3_vllm._core.settings.RerankSettings`.
 
     Instantiate:
         >>> reranker = Qwen3VLLMReranker(base_url="http://127.0.0.1:8001", top_n=3)
@@ -206,7 +206,7 @@ class Qwen3VLLMCrossEncoder(RerankSettings, BaseCrossEncoder):
     Key init args:
         base_url: Server's address [QWEN3_RERANKER_URL], default `http://127.0.0.1:8001`.
         instruction: Task sentence.
-        All others: see `qwen3_vllm.settings.RerankSettings`.
+        All others: see `qwen3_vllm._core.settings.RerankSettings`.
 
     Instantiate:
         >>> model = Qwen3VLLMCrossEncoder(base_url="http://127.0.0.1:8001")

@@ -21,14 +21,14 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from qwen3_vllm._core.embedding.client import Vectors
+from qwen3_vllm._core.truncation_report import Truncation
 from qwen3_vllm.bulk.parts import Part, Span
 from qwen3_vllm.bulk.sources import path_bytes
-from qwen3_vllm.embedding import Vectors
 from qwen3_vllm.errors import ConfigurationError
-from qwen3_vllm.truncation import Truncation
 
 _FAILURES = b"qwen3_vllm.failures"
-_TRUNCATION = b"qwen3_vllm.truncation"
+_TRUNCATION = b"qwen3_vllm._core.truncation_report"
 _ROW_GROUP_ROWS = 4096
 # What reading a file raises that is not as it was written.
 _DAMAGED = (OSError, pa.ArrowException, ValueError, TypeError, KeyError)

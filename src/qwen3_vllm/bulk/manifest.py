@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from qwen3_vllm.embedding import Vectors
+from qwen3_vllm._core.embedding.client import Vectors
+from qwen3_vllm._core.truncation_report import Truncation
 from qwen3_vllm.errors import ConfigurationError, WrongServerError
-from qwen3_vllm.truncation import Truncation
 
 # Embedded at the start and before each part appears: a name says little about which model answers to it.
 PROBE = "The quick brown fox jumps over the lazy dog. 敏捷的棕色狐狸跳过懒狗。"

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import orjson
 import pyarrow as pa
 
+from qwen3_vllm._core.fields import reach
 from qwen3_vllm.bulk.parquet import find_column, is_id, is_text, open_parquet
 from qwen3_vllm.bulk.records import (
     Lines,
@@ -27,7 +28,6 @@ from qwen3_vllm.bulk.records import (
 )
 from qwen3_vllm.bulk.sources import Source, state_of
 from qwen3_vllm.errors import ConfigurationError
-from qwen3_vllm.fields import reach
 
 # What reading a broken file, or one that is something else, raises.
 UNREADABLE = (OSError, EOFError, zlib.error, UnicodeError, csv.Error, TooLongError, pa.ArrowException)

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import orjson
 
+from qwen3_vllm._core.fields import reach
 from qwen3_vllm.bulk.parquet import Value, find_column, open_parquet, read_values
 from qwen3_vllm.bulk.parts import UNREADABLE, Fields, Part
 from qwen3_vllm.bulk.records import Lines, Record, has_header, open_source, read_header, records
 from qwen3_vllm.bulk.sources import Source, state_of
 from qwen3_vllm.errors import InputError
-from qwen3_vllm.fields import reach
 
 _EXACT_FLOAT = 2.0**53  # from here up, numbers that were integers have lost digits
 

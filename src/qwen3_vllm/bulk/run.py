@@ -10,7 +10,11 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
-from qwen3_vllm import wire
+from qwen3_vllm._core.discovery import ask_served
+from qwen3_vllm._core.embedding.client import EmbeddingClient
+from qwen3_vllm._core.http.transport import Transport, send_one
+from qwen3_vllm._core.truncation_report import Truncation
+from qwen3_vllm._core.vllm_api import wire
 from qwen3_vllm.bulk.engine import Job, Step, embed_parts, step_before
 from qwen3_vllm.bulk.folder import STDIN_COPY, Folder, locked
 from qwen3_vllm.bulk.manifest import PROBE, Input, Manifest, check_probe
@@ -18,11 +22,7 @@ from qwen3_vllm.bulk.parts import Fields, Part, Scan, scan
 from qwen3_vllm.bulk.pipeline import CHUNK_DOCUMENTS
 from qwen3_vllm.bulk.rows import Reader
 from qwen3_vllm.bulk.sources import Format, Source, find_sources, known_encoding, spool_stdin
-from qwen3_vllm.discovery import ask_served
-from qwen3_vllm.embedding import EmbeddingClient
 from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
-from qwen3_vllm.transport import Transport, send_one
-from qwen3_vllm.truncation import Truncation
 
 logger = logging.getLogger(__name__)
 

@@ -2,8 +2,9 @@
 
 import typer
 
-from . import check, download, embed, search, serve
-from ._terminal import Program
+from qwen3_vllm.cli import doctor as check
+from qwen3_vllm.cli import download, embed, search, serve
+from qwen3_vllm.cli._terminal import Program
 
 app = typer.Typer(
     cls=Program, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False

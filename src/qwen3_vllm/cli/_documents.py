@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from ..errors import InputError
-from ..fields import reach
+from qwen3_vllm._core.fields import reach
+from qwen3_vllm.errors import InputError
 
 _BLANK_LINES = re.compile(r"\n[^\S\n]*\n")
 

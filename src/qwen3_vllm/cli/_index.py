@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..bulk.manifest import PROBE, Manifest, check_probe
-from ..bulk.parts import Fields, Scan, scan
-from ..bulk.rows import Reader
-from ..bulk.sources import Source, as_text, find_sources, path_bytes
-from ..embedding import EmbeddingClient, Vectors
-from ..errors import ConfigurationError
+from qwen3_vllm._core.embedding.client import EmbeddingClient, Vectors
+from qwen3_vllm.bulk.manifest import PROBE, Manifest, check_probe
+from qwen3_vllm.bulk.parts import Fields, Scan, scan
+from qwen3_vllm.bulk.rows import Reader
+from qwen3_vllm.bulk.sources import Source, as_text, find_sources, path_bytes
+from qwen3_vllm.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ from types import FrameType
 
 from rich.status import Status
 
-from ..serving.launch import running
-from ..serving.server import Progress, Server
-from ._terminal import err, print_line
+from qwen3_vllm.cli._terminal import err, print_line
+from qwen3_vllm.serving.plan import running
+from qwen3_vllm.serving.process.server import Progress, Server
 
 _LINE_EVERY_SECONDS = 15.0
 # SIGHUP is not there on Windows, where the rest of the command line must still work.

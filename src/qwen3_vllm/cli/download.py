@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from ..errors import DownloadError
-from ..serving.download import OFFICIAL, download, in_gigabytes
-from ..serving.hubs import choose_hub
-from ._terminal import err
+from qwen3_vllm.cli._terminal import err
+from qwen3_vllm.errors import DownloadError
+from qwen3_vllm.serving.download.hubs import choose_hub
+from qwen3_vllm.serving.download.model_folder import OFFICIAL, download, in_gigabytes
 
 EXIT_FAILED, EXIT_STOPPED = 1, 130
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..embedding import EmbeddingClient
-from ..errors import ConfigurationError, Qwen3VLLMError
-from ._terminal import err, fail, print_json
+from qwen3_vllm._core.embedding.client import EmbeddingClient
+from qwen3_vllm.cli._terminal import err, fail, print_json
+from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
 
 if TYPE_CHECKING:
-    from ..bulk import Progress as Done
+    from qwen3_vllm.bulk import Progress as Done
 
 EXIT_INCOMPLETE, EXIT_REFUSED = 1, 2
 _LINE_EVERY_SECONDS = 30.0
@@ -120,8 +120,8 @@ def embed(
     Example: `zcat corpus.csv.gz | qwen3-vllm embed - --format csv -o vectors`
     """
     try:
-        from ..bulk import embed_files
-        from ..bulk.run import PART_ROWS
+        from qwen3_vllm.bulk import embed_files
+        from qwen3_vllm.bulk.run import PART_ROWS
     except ImportError as error:
         fail(_with_notes(error), EXIT_REFUSED)
     logging.getLogger("qwen3_vllm.bulk").setLevel(logging.ERROR)  # the summary says what was cut

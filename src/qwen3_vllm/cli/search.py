@@ -11,13 +11,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import ConfigurationError, InputError, Qwen3VLLMError
-from ..reranking import RerankClient, RerankResult
-from ._documents import NamedText, TextFormat, read
-from ._terminal import err, fail, out, print_json, warn
+from qwen3_vllm._core.reranking.client import RerankClient, RerankResult
+from qwen3_vllm.cli._documents import NamedText, TextFormat, read
+from qwen3_vllm.cli._terminal import err, fail, out, print_json, warn
+from qwen3_vllm.errors import ConfigurationError, InputError, Qwen3VLLMError
 
 if TYPE_CHECKING:
-    from ._index import Hit, Index
+    from qwen3_vllm.cli._index import Hit, Index
 
 EXIT_FAILED, EXIT_REFUSED = 1, 2
 _ID_WIDTH = 40
@@ -143,8 +143,8 @@ def search(
 
 def _open_index(folder: Path) -> Index:
     try:
-        from .. import bulk  # noqa: F401  # first, because it tells what to install
-        from ._index import Index
+        from qwen3_vllm import bulk  # noqa: F401  # first, because it tells what to install
+        from qwen3_vllm.cli._index import Index
     except ImportError as error:
         raise ConfigurationError(str(error)) from error
     index = Index(folder)

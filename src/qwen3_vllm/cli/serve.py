@@ -12,14 +12,14 @@ from packaging.version import InvalidVersion, Version
 from rich.text import Text
 from typer.core import TyperCommand
 
-from ..serving.checkpoint import resolve_model
-from ..serving.errors import LaunchError, ServerDied
-from ..serving.launch import default_log_path, make_server, prepare, share_gpu
-from ..serving.machine import Machine, VllmBuild, free_port, this_machine
-from ..serving.options import Role, ServeOptions
-from ..serving.replicas import replicate, router, why_no_router
-from ._supervise import supervise
-from ._terminal import err, fail, print_line
+from qwen3_vllm.cli._supervise import supervise
+from qwen3_vllm.cli._terminal import err, fail, print_line
+from qwen3_vllm.errors import LaunchError, ServerDied
+from qwen3_vllm.serving.command.replicas import replicate, router, why_no_router
+from qwen3_vllm.serving.machine.checkpoint import resolve_model
+from qwen3_vllm.serving.machine.hardware import Machine, VllmBuild, free_port, this_machine
+from qwen3_vllm.serving.options import Role, ServeOptions
+from qwen3_vllm.serving.plan import default_log_path, make_server, prepare, share_gpu
 
 EXIT_DIED, EXIT_REFUSED = 1, 2
 _VLLM_ARGS = "qwen3_vllm.vllm_args"

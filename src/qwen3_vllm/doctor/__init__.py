@@ -10,12 +10,12 @@ from dataclasses import asdict
 from typing import Any
 
 from qwen3_vllm import __version__
+from qwen3_vllm._core.embedding.client import EmbeddingClient
+from qwen3_vllm._core.reranking.client import RerankClient
+from qwen3_vllm._core.settings import EmbeddingSettings, RerankSettings
 from qwen3_vllm.doctor.checks import Check, Status
 from qwen3_vllm.doctor.embedding import examine_embedding
 from qwen3_vllm.doctor.reranker import examine_reranker
-from qwen3_vllm.embedding import EmbeddingClient
-from qwen3_vllm.reranking import RerankClient
-from qwen3_vllm.settings import EmbeddingSettings, RerankSettings
 
 __all__ = ["Check", "Status", "as_json", "default_embedding_url", "default_reranker_url", "examine"]
 

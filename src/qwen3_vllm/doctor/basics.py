@@ -6,7 +6,9 @@ from urllib.parse import urlsplit
 
 from packaging.version import InvalidVersion, Version
 
-from qwen3_vllm import errors, prompts, wire
+from qwen3_vllm import errors
+from qwen3_vllm._core import prompts
+from qwen3_vllm._core.vllm_api import wire
 from qwen3_vllm.doctor.checks import Examination
 
 _OLDEST = Version("0.10.0")

@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import SecretStr
 
 from qwen3_vllm import errors
-from qwen3_vllm.settings import ServerSettings
-from qwen3_vllm.transport import Flow, Transport, send, send_one
-from qwen3_vllm.wire import Call
+from qwen3_vllm._core.http.transport import Flow, Transport, send, send_one
+from qwen3_vllm._core.settings import ServerSettings
+from qwen3_vllm._core.vllm_api.wire import Call
 
 T = TypeVar("T")
 Status = Literal["ok", "warn", "fail", "skip"]

@@ -5,11 +5,13 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from qwen3_vllm import errors, prompts, wire
+from qwen3_vllm import errors
+from qwen3_vllm._core import prompts
+from qwen3_vllm._core.embedding.client import EmbeddingClient
+from qwen3_vllm._core.vllm_api import wire
 from qwen3_vllm.doctor import samples
 from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_tokenizer
 from qwen3_vllm.doctor.checks import Check, Examination
-from qwen3_vllm.embedding import EmbeddingClient
 
 START = "qwen3-vllm serve embedding"
 _SAME = 0.999  # cosine of one text computed twice, in half precision and another batch

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from qwen3_vllm import errors, prompts, wire
+from qwen3_vllm import errors
+from qwen3_vllm._core import prompts
+from qwen3_vllm._core.reranking.client import RerankClient
+from qwen3_vllm._core.reranking.probe import RerankServer, ask_rerank_server
+from qwen3_vllm._core.vllm_api import wire
 from qwen3_vllm.doctor import samples
 from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_tokenizer
 from qwen3_vllm.doctor.checks import Check, Examination
-from qwen3_vllm.probing import RerankServer, ask_rerank_server
-from qwen3_vllm.reranking import RerankClient
 
 START = "qwen3-vllm serve reranker"
 # Logits of one prompt differ by so much at most between two routes of one server.

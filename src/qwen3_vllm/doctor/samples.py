@@ -2,7 +2,8 @@
 
 from pathlib import PurePosixPath
 
-from qwen3_vllm import prompts, wire
+from qwen3_vllm._core import prompts
+from qwen3_vllm._core.vllm_api import wire
 
 QUERIES = ("What is the capital of China?", "法国首都是哪里？")
 DOCUMENTS = (

@@ -1,0 +1,1 @@
+"""What the public names are made of; nothing outside the package imports it."""

@@ -1,0 +1,245 @@
+"""Many texts in few requests: checking, planning, sending, and finding the text that spoils a batch. Pure."""
+
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qwen3_vllm import errors
+from qwen3_vllm._core.http.transport import Flow, send
+from qwen3_vllm._core.vllm_api.wire import Answer, Call, is_too_long
+
+T = TypeVar("T")
+Failures = dict[int, errors.Qwen3VLLMError]
+Refused = list[tuple[list[int], errors.Qwen3VLLMError]]
+
+# A request of some 32,000 tokens keeps a GPU busy long enough; text has about 4 bytes a token.
+BATCH_BYTES = 131_072
+_NAMED = 5  # failures that a message names
+_MOST_TOKENS_A_CHARACTER = 12  # UTF-8 has 4 bytes at most, and NFC triples some
+
+
+def check_text(text: object, name: str) -> None:
+    """Raise InputError unless `text` can be sent."""
+    reason = _unsendable(text)
+    if reason:
+        raise errors.InputError(f"{name} {reason}")
+
+
+def check_list(items: object, noun: str) -> None:
+    """Raise InputError unless `items` can be counted and indexed, and is not one string."""
+    one = isinstance(items, str | bytes | bytearray | memoryview)
+    many = items.ndim > 0 if isinstance(items, np.ndarray) else isinstance(items, Sequence)
+    if one or not many:
+        raise errors.InputError(f"pass a list of {_plural(noun)}, not one {type(items).__name__}")
+
+
+def unsendable_texts(texts: Sequence[object], noun: str) -> Failures:
+    """Find what no server can take, by index; the errors say what is wrong, not yet where.
+
+    Raises:
+        InputError: `texts` is one string, or no sequence: nothing can be indexed then.
+    """
+    check_list(texts, noun)
+    if _all_ascii(texts):
+        return {}
+    found: Failures = {}
+    for index, text in enumerate(texts):
+        reason = _unsendable(text)
+        if reason:
+            found[index] = errors.InputError(reason)
+    return found
+
+
+def _all_ascii(texts: Iterable[Any]) -> bool:
+    try:
+        return all(map(str.isascii, texts))
+    except TypeError:  # not a string
+        return False
+
+
+def _unsendable(text: object) -> str | None:
+    if not isinstance(text, str):
+        return f"is not a string but {type(text).__name__}"
+    if text.isascii():
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"has a lone surrogate at character {error.start}, which UTF-8 cannot hold"
+    return None
+
+
+def token_bound(text: str) -> int:
+    """The most tokens `text` can have: Qwen3's byte-level BPE gives none for less than one byte.
+
+    The tokenizer composes characters first (NFC), which in rare scripts makes a text longer.
+    """
+    if text.isascii():
+        return len(text)
+    if not unicodedata.is_normalized("NFC", text):
+        text = unicodedata.normalize("NFC", text)
+    return len(text.encode())
+
+
+def may_exceed(texts: Iterable[str], tokens: int) -> bool:
+    """Whether any text can have more than `tokens` tokens, judged in no time by the longest."""
+    return _MOST_TOKENS_A_CHARACTER * max(map(len, texts), default=0) > tokens
+
+
+def plan(indexes: Iterable[int], sizes: Sequence[int], max_count: int) -> list[list[int]]:
+    """Group indexes, in order, into batches of at most `max_count` and about BATCH_BYTES bytes."""
+    batches: list[list[int]] = []
+    batch: list[int] = []
+    room = -1
+    for index in indexes:
+        needed = sizes[index]
+        if needed > room or len(batch) == max_count:
+            batch = []
+            batches.append(batch)
+            room = BATCH_BYTES
+        batch.append(index)
+        room -= needed
+    return batches
+
+
+def send_batches(
+    batches: list[list[int]],
+    call: Callable[[list[int]], Call[T]],
+    store: Callable[[list[int], T], None],
+) -> Flow[Failures]:
+    """Send batches and store each answer as it comes.
+
+    A batch that the server refuses, cannot queue, or answers with nonsense is halved until the text at fault
+    is alone, so that it takes no other with it: each text is sent at most log2(batch) + 1 times. Before the
+    server has answered anything, a full or confused one may be the problem itself: then one batch is halved,
+    and the others wait for what becomes of it.
+
+    Returns:
+        What failed for good, by index.
+    """
+    failures: Failures = {}
+    held: Refused = []
+    repeated: set[tuple[int, int]] = set()
+    most = 0  # texts of the largest batch that was answered
+    least = BATCH_BYTES  # texts of the smallest batch that did not fit into the queue
+    tried = False
+    while batches:
+        results = yield from send(*(_storing(call(batch), batch, store) for batch in batches))
+        refused: Refused = []
+        for batch, result in zip(batches, results, strict=True):
+            if isinstance(result, errors.Qwen3VLLMError):
+                refused.append((batch, result))
+                if _is_full(result):
+                    least = min(least, len(batch))
+            else:
+                most = max(most, len(batch))
+        batches, divided = [], []
+        for batch, error in refused:
+            fits = _is_full(error) and len(batch) <= most  # it is not too large, the server is full
+            key = batch[0], len(batch)
+            if fits and key not in repeated:
+                repeated.add(key)
+                batches.append(batch)
+            elif len(batch) > 1 and not fits and _may_be_size(error):
+                divided.append((batch, error))
+            else:
+                failures.update(dict.fromkeys(batch, error))
+        if most:
+            divided, held = divided + held, []
+        else:
+            divided, waiting = _first_to_divide(divided, tried)
+            held += waiting
+            tried = True
+        for batch, error in divided:
+            known = _is_full(error) and least <= 2 * most  # how many fit
+            first, *others = _parts(batch, most if known else -(-len(batch) // 2))
+            batches.append(first)
+            if _is_full(error) and not most:
+                held += [(part, error) for part in others]
+            else:
+                batches += others
+        if not batches:
+            for batch, error in held:
+                failures.update(dict.fromkeys(batch, error))
+    return failures
+
+
+def _first_to_divide(refused: Refused, tried: bool) -> tuple[Refused, Refused]:
+    """Choose what to send in parts to a server that has answered nothing yet, and what waits meanwhile.
+
+    Bad requests are the texts' own fault. Of what a full server refused, and of what first came back as
+    nonsense, one batch shows whether parts of it do better.
+    """
+    divided = [each for each in refused if isinstance(each[1], errors.BadRequestError)]
+    unsure = [each for each in refused if not isinstance(each[1], errors.BadRequestError)]
+    count = len(unsure) if tried and not any(_is_full(error) for _, error in unsure) else 1
+    return divided + unsure[:count], unsure[count:]
+
+
+def _parts(batch: list[int], size: int) -> list[list[int]]:
+    return [batch[start : start + size] for start in range(0, len(batch), size)]
+
+
+def _may_be_size(error: errors.Qwen3VLLMError) -> bool:
+    """Whether fewer texts, or all but one, may succeed."""
+    if isinstance(error, errors.InvalidAnswerError):
+        return error.cause == "content"
+    return isinstance(error, errors.BadRequestError) or _is_full(error)
+
+
+def _is_full(error: errors.Qwen3VLLMError) -> bool:
+    """Whether fewer texts may fit into the server's queue.
+
+    vLLM counts each text as a request when its queue is full. Who says when to come back limits a rate.
+    """
+    return isinstance(error, errors.OverloadedError) and error.status == 503 and error.retry_after is None
+
+
+def _storing(call: Call[T], batch: list[int], store: Callable[[list[int], T], None]) -> Call[None]:
+    def decode(answer: Answer) -> None:
+        store(batch, call.decode(answer))
+
+    return replace(call, decode=decode, texts=len(batch))  # type: ignore[arg-type, return-value]
+
+
+def failed(
+    failures: Mapping[int, errors.Qwen3VLLMError], total: int, noun: str, partial: NDArray[Any] | None
+) -> errors.Qwen3VLLMError:
+    """Make the one error of a call out of the failures of its texts."""
+    by_index = {index: _of_text(failures[index], index, noun) for index in sorted(failures)}
+    of_server = next((e for e in by_index.values() if not isinstance(e, errors.InputError)), None)
+    if of_server is not None:
+        error = of_server
+        if len(failures) < total:
+            error.add_note(
+                f"{len(failures)} of {total} {_plural(noun)} failed; error.partial has the others."
+            )
+    else:
+        named = "; ".join(str(error) for error in list(by_index.values())[:_NAMED])
+        more = f"; and {len(by_index) - _NAMED} more" if len(by_index) > _NAMED else ""
+        all_too_long = all(isinstance(error, errors.TooLongError) for error in by_index.values())
+        kind = errors.TooLongError if all_too_long else errors.InputError
+        error = kind(f"{len(by_index)} of {total} {_plural(noun)} cannot be used: {named}{more}")
+    error.errors, error.partial = by_index, partial
+    return error
+
+
+def _plural(noun: str) -> str:
+    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+
+
+def _of_text(error: errors.Qwen3VLLMError, index: int, noun: str) -> errors.Qwen3VLLMError:
+    """What went wrong with one text, with its index; a failure of the server stays as it is."""
+    if isinstance(error, errors.InputError):
+        about: errors.Qwen3VLLMError = type(error)(f"{noun} {index} {error}")
+    elif isinstance(error, errors.BadRequestError):
+        kind = errors.TooLongError if is_too_long(error) else errors.InputError
+        about = kind(f"{noun} {index} was refused: {error}")
+    else:
+        return error
+    about.__cause__ = error
+    return about

@@ -1,0 +1,1 @@
+"""Query and documents in, P(yes) out."""

@@ -1,0 +1,200 @@
+"""Cut documents so that their prompts fit the server's context, as Qwen's reference cuts them."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from qwen3_vllm import errors
+from qwen3_vllm._core import prompts
+from qwen3_vllm._core.batches import Failures, token_bound
+from qwen3_vllm._core.http.transport import Flow, send
+from qwen3_vllm._core.reranking.probe import RerankServer, ask_lengths
+from qwen3_vllm._core.vllm_api import wire
+
+logger = logging.getLogger(__name__)
+
+_REPLACEMENT = "\ufffd"  # what a character cut in its middle decodes to
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One thing to score, control tokens neutralised. `tokens`: the finished prompt, cut to the context."""
+
+    query: str
+    document: str
+    tokens: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Pairs as they can be sent, in order.
+
+    Attributes:
+        refused: Why some cannot be sent, by index.
+        cut: Tokens that the prompts of some had before they were cut to the context, by index.
+        limit: Tokens that they were cut to.
+    """
+
+    pairs: list[Pair]
+    refused: Failures
+    cut: dict[int, int]
+    limit: int = 0
+
+
+def fit(
+    pairs: list[Pair],
+    instruction: str,
+    server: RerankServer,
+    *,
+    max_tokens_per_doc: int | None,
+    truncate: bool,
+) -> Flow[Fitted]:
+    """Cut what is too long; only the document loses tokens. Short pairs cost no request.
+
+    Args:
+        max_tokens_per_doc: Tokens of a document alone, whole characters, as vLLM's field of that name.
+        truncate: False refuses pairs longer than the context instead of cutting them.
+
+    Raises:
+        TooLongError: The instruction, or the one query of all pairs, leaves no room for a document.
+    """
+    pairs = list(pairs)
+    refused: Failures = {}
+    if max_tokens_per_doc is not None:
+        long = [i for i, pair in enumerate(pairs) if token_bound(pair.document) > max_tokens_per_doc]
+        yield from _cut_documents(pairs, long, max_tokens_per_doc, server, refused)
+    if server.context is None:
+        return Fitted(pairs, refused, {})
+    overhead = token_bound(prompts.rerank_prompt("", "", "")) if server.overhead is None else server.overhead
+    room = server.context - 1 - overhead - token_bound(instruction)  # all servers take one token less
+    long = [
+        i
+        for i, pair in enumerate(pairs)
+        if i not in refused and token_bound(pair.query) + token_bound(pair.document) > room
+    ]
+    if not long:
+        return Fitted(pairs, refused, {})
+    return (yield from _cut_prompts(pairs, long, instruction, server, server.context, refused, truncate))
+
+
+def _cut_documents(
+    pairs: list[Pair], long: list[int], limit: int, server: RerankServer, refused: Failures
+) -> Flow[None]:
+    tokens = yield from _tokenize(server, [pairs[i].document for i in long])
+    over = {}
+    for index, ids in zip(long, tokens, strict=True):
+        if isinstance(ids, errors.Qwen3VLLMError):
+            refused[index] = ids
+        elif len(ids) > limit:
+            over[index] = ids[:limit]
+    texts = yield from send(*(wire.detokenize(server.model, ids) for ids in over.values()))
+    for index, text in zip(over, texts, strict=True):
+        if isinstance(text, errors.Qwen3VLLMError):
+            refused[index] = text
+        else:
+            pairs[index] = replace(pairs[index], document=text.rstrip(_REPLACEMENT))
+    if over:
+        logger.info("cut %d of %d documents to max_tokens_per_doc=%d", len(over), len(pairs), limit)
+
+
+def _cut_prompts(
+    pairs: list[Pair],
+    long: list[int],
+    instruction: str,
+    server: RerankServer,
+    context: int,
+    refused: Failures,
+    truncate: bool,
+) -> Flow[Fitted]:
+    """Cut as the reference: `<Instruct>: … <Document>: …` is one text, and loses its last tokens.
+
+    Tokenising the document alone would be one token off, since its first word joins the space before it.
+    """
+    heads = {pairs[i].query: _middle(pairs[i].query, "", instruction).rstrip(" ") for i in long}
+    prefix, suffix, task, *rest = yield from _tokenize(
+        server,
+        [
+            prompts.RERANK_PREFIX,
+            prompts.RERANK_SUFFIX,
+            _middle("", "", instruction),
+            *heads.values(),
+            *(_middle(pairs[i].query, pairs[i].document, instruction) for i in long),
+        ],
+    )
+    if isinstance(prefix, errors.RouteNotFoundError):
+        return Fitted(pairs, refused, {})  # nobody counts here; what is too long the server will refuse
+    for fixed in (prefix, suffix, task):
+        if isinstance(fixed, errors.Qwen3VLLMError):
+            raise fixed
+    assert isinstance(prefix, list) and isinstance(suffix, list) and isinstance(task, list)
+    around = len(prefix) + len(suffix)
+    longest = max((around + len(ids) for ids in rest if isinstance(ids, list)), default=0)
+    if longest < context and not any(isinstance(ids, errors.Qwen3VLLMError) for ids in rest):
+        return Fitted(pairs, refused, {})
+    lengths = yield from server.lengths.get(lambda: ask_lengths(server, context))
+    room = lengths.limit - around
+    if len(task) >= room:
+        raise errors.TooLongError(
+            f"the instruction is too long: its prompt has {around + len(task)} tokens without a query and a "
+            f"document; the server takes {lengths.limit}"
+        )
+    head_tokens = dict(zip(heads, rest[: len(heads)], strict=True))  # errors too, met below
+    cut: dict[int, wire.TokenIds] = {}
+    needed: dict[int, int] = {}
+    one_query = len({pair.query for pair in pairs}) == 1
+    for index, middle in zip(long, rest[len(heads) :], strict=True):
+        head = head_tokens[pairs[index].query]
+        if isinstance(middle, errors.Qwen3VLLMError):
+            refused[index] = middle
+        elif isinstance(head, errors.Qwen3VLLMError):
+            refused[index] = head
+        elif len(head) >= room:
+            why = (
+                f"too long: its prompt has {around + len(head)} tokens without a document; the server takes "
+                f"{lengths.limit}"
+            )
+            if one_query:
+                raise errors.TooLongError(f"the query is {why}")
+            refused[index] = errors.TooLongError(f"has a query that is {why}")
+        elif len(middle) > room:
+            needed[index] = around + len(middle)
+            if truncate:
+                cut[index] = middle[:room]
+            else:
+                refused[index] = errors.TooLongError(
+                    f"needs {needed[index]} tokens with its query; the server takes {lengths.limit}"
+                )
+    if lengths.takes_tokens:
+        for index, middle in cut.items():
+            pairs[index] = replace(pairs[index], tokens=(*prefix, *middle, *suffix))
+    else:
+        documents = {
+            index: middle[len(head) :]
+            for index, middle in cut.items()
+            if isinstance(head := head_tokens[pairs[index].query], list)
+        }
+        yield from _cut_as_text(pairs, documents, server, refused)
+    return Fitted(pairs, refused, {index: needed[index] for index in cut}, lengths.limit)
+
+
+def _cut_as_text(
+    pairs: list[Pair], documents: dict[int, wire.TokenIds], server: RerankServer, refused: Failures
+) -> Flow[None]:
+    """For servers that take no token ids: the same cut, but without a character that it would halve."""
+    texts = yield from send(*(wire.detokenize(server.model, tokens) for tokens in documents.values()))
+    for index, text in zip(documents, texts, strict=True):
+        if isinstance(text, errors.Qwen3VLLMError):
+            refused[index] = text
+        else:
+            document = text.removeprefix(" ").rstrip(_REPLACEMENT)
+            pairs[index] = replace(pairs[index], document=document)
+
+
+def _middle(query: str, document: str, instruction: str) -> str:
+    return f"<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}"
+
+
+def _tokenize(
+    server: RerankServer, texts: Iterable[str]
+) -> Flow[list[wire.TokenIds | errors.Qwen3VLLMError]]:
+    return send(*(wire.tokenize(server.model, text, add_special_tokens=False) for text in texts))

@@ -1,0 +1,1 @@
+"""vLLM's HTTP API: the only place that knows its field names. Pure."""

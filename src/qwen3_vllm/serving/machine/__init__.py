@@ -1,0 +1,1 @@
+"""What is here: the hardware, the installed vLLM, the checkpoint's files."""

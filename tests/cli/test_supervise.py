@@ -1,0 +1,105 @@
+"""The foreground: progress, signals, exit; a small program stands in for vLLM."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from qwen3_vllm.serving.machine.hardware import free_port
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import typer
+from qwen3_vllm.cli._supervise import supervise
+from qwen3_vllm.serving import Server
+from qwen3_vllm.serving.options import Command
+folder, port, server_program, show_log = sys.argv[1:]
+command = Command((sys.executable, "-c", server_program, port), {})
+server = Server("fake", command, f"http://127.0.0.1:{port}", Path(folder) / "fake.log")
+supervise([server], boot_timeout=30, show_log=bool(show_log))
+"""
+ANSWERS = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+print("Starting to load model", flush=True)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+HANGS = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+
+
+def start(tmp_path: Path, program: str, show_log: str = "", before: str = "") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", before + PROGRAM, str(tmp_path), str(free_port()), program, show_log],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if text in line:
+            return
+    pytest.fail(f"{text!r} was not shown")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    with start(tmp_path, ANSWERS) as process:
+        wait_for_line(process, "ready at http://127.0.0.1:")
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "stopped" in errors
+
+
+def test_a_signal_during_boot_stops_it_too(tmp_path: Path) -> None:
+    with start(tmp_path, HANGS) as process:
+        wait_for_line(process, "fake: importing vLLM, 0 s")
+        log = tmp_path / "fake.log"
+        while not log.read_text().strip():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(log.read_text()), 0)
+
+
+def test_ctrl_c_is_heard_in_the_background_of_a_script(tmp_path: Path) -> None:
+    ignored = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    with start(tmp_path, ANSWERS, before=ignored) as process:
+        wait_for_line(process, "ready")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_nohup_is_honoured(tmp_path: Path) -> None:
+    ignored = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    with start(tmp_path, ANSWERS, before=ignored) as process:
+        wait_for_line(process, "ready")
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_the_log_is_shown_on_request(tmp_path: Path) -> None:
+    with start(tmp_path, ANSWERS, show_log="yes") as process:
+        wait_for_line(process, "ready")
+        time.sleep(1)
+        process.terminate()
+        output, _ = process.communicate(timeout=30)
+    assert output.splitlines()[0] == "fake| Starting to load model"

@@ -1,0 +1,146 @@
+"""No connection is used again after a response that nobody asked for. Binary responses carry no id."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from qwen3_vllm import EmbeddingClient, errors
+from qwen3_vllm._core.http import transport
+from tests.conftest import Embed
+from tests.fake_vllm import END_TOKEN, FakeVLLM
+from tests.faults import Reply, SocketServer, always, first, honest, serve
+
+EMBEDDINGS = "/v1/embeddings"
+TEXTS = [f"text {number}" for number in range(4)]
+TIMED_OUT = Reply(408, b"too late", {"Connection": "close"})
+
+
+def client_of(server: SocketServer, **options: object) -> EmbeddingClient:
+    return EmbeddingClient(base_url=server.base_url, **{"timeout": 30, **options})
+
+
+def right(text: str) -> np.ndarray:
+    return FakeVLLM("embedding").vector(text + END_TOKEN)
+
+
+def twice(reply: Reply) -> bytes:
+    """The response to this request, once more: binary, without anything that says what it belongs to."""
+    return reply.head + reply.content
+
+
+EXTRA = {
+    "a response": twice,
+    "half a head": lambda reply: twice(reply)[:20],
+    "half a body": lambda reply: twice(reply)[:-20],
+    "408": lambda reply: TIMED_OUT.head + TIMED_OUT.content,
+    "an empty line": lambda reply: b"\r\n",
+}
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["together", "later"])
+@pytest.mark.parametrize("extra", EXTRA.values(), ids=EXTRA)
+@pytest.mark.parametrize("version", ["0.32.0", "0.12.0"], ids=["binary", "JSON"])
+def test_what_comes_after_a_response_is_never_the_next_one(
+    extra: Callable[[Reply], bytes], apart: bool, version: str
+) -> None:
+    done = threading.Event()
+
+    def fault(connection: socket.socket, reply: Reply) -> None:
+        if apart:
+            honest(connection, reply)
+            time.sleep(0.01)
+            connection.sendall(extra(reply))
+        else:
+            connection.sendall(reply.head + reply.content + extra(reply))
+        done.set()
+
+    with serve(FakeVLLM("embedding", version=version)) as server:
+        client = client_of(server, max_retries=0)
+        client.embed_documents(["warm"])
+        server.fault = always(fault, EMBEDDINGS)
+        for text in TEXTS:
+            done.clear()
+            np.testing.assert_allclose(client.embed_documents([text])[0], right(text), atol=1e-6)
+            assert done.wait(5)
+            time.sleep(0.01)  # for what was sent to arrive
+
+
+def test_a_response_behind_one_without_a_body_is_never_the_next_one(embed: Embed) -> None:
+    def fault(connection: socket.socket, reply: Reply) -> None:
+        connection.sendall(Reply(204, b"", reply.headers).head + twice(reply))
+
+    with serve(FakeVLLM("embedding")) as server:
+        client = client_of(server)
+        client.embed_documents(["warm"])
+        server.fault = first(1, fault, EMBEDDINGS)
+        with pytest.raises(errors.InvalidAnswerError):
+            embed(client, ["a"])
+
+        np.testing.assert_allclose(embed(client, ["b"])[0], right("b"), atol=1e-6)
+
+
+def test_what_the_event_loop_has_not_read_yet_counts(embed: Embed) -> None:
+    connections: list[socket.socket] = []
+
+    def fault(connection: socket.socket, reply: Reply) -> None:
+        connections.append(connection)
+        honest(connection, reply)
+
+    with serve(FakeVLLM("embedding")) as server:
+        client = client_of(server, max_retries=0)
+        client.embed_documents(["warm"])
+        server.fault = first(1, fault, EMBEDDINGS)
+        embed(client, ["a"])
+        busy, go_on = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            busy.set()
+            go_on.wait(5)
+
+        transport._loop.get().call_soon_threadsafe(hold)
+        assert busy.wait(5)
+        connections[0].sendall(
+            twice(
+                FakeVLLM("embedding")._embeddings(  # type: ignore[arg-type]
+                    {"input": ["a"], "encoding_format": "bytes_only"}
+                )
+            )
+        )
+        caller = threading.Timer(0.05, go_on.set)  # when the call below waits for the loop
+        caller.start()
+
+        np.testing.assert_allclose(embed(client, ["b"])[0], right("b"), atol=1e-6)
+
+
+def test_clean_connections_are_used_again(embed: Embed) -> None:
+    with serve(FakeVLLM("embedding")) as server:
+        client = client_of(server)
+        for text in TEXTS:
+            embed(client, [text])
+
+        assert server.connections_made <= 2  # the model and its version are asked for at once
+
+
+@pytest.mark.parametrize("close", ["close", "keep-alive"])
+def test_a_408_is_retried_once_at_once_on_another_connection(close: str, embed: Embed) -> None:
+    def fault(connection: socket.socket, reply: Reply) -> None:
+        honest(connection, Reply(408, b"too late", {"Connection": close}))
+
+    with serve(FakeVLLM("embedding")) as server:
+        client = client_of(server)
+        client.embed_documents(["warm"])
+        server.fault = first(1, fault, EMBEDDINGS)
+        made = server.connections_made
+
+        np.testing.assert_allclose(embed(client, ["a"])[0], right("a"), atol=1e-6)
+        server.fault = always(fault, EMBEDDINGS)
+        server.requests.clear()
+        with pytest.raises(errors.ServerError, match="408"):
+            embed(client, ["b"])
+
+    assert server.connections_made > made
+    assert len(server.requests) == 2

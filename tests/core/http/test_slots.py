@@ -1,0 +1,86 @@
+"""ConcurrencyLimit: narrowed by what a server cannot do, widened by what it can, never exceeded."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from qwen3_vllm._core.http.slots import ConcurrencyLimit, Place
+
+
+async def taken(limit: ConcurrencyLimit, stack: AsyncExitStack, count: int) -> list[Place]:
+    return [await stack.enter_async_context(limit.place()) for _ in range(count)]
+
+
+async def free_places(limit: ConcurrencyLimit) -> int:
+    """How many more could be in flight now."""
+    async with AsyncExitStack() as stack:
+        for count in range(100):
+            try:
+                await asyncio.wait_for(stack.enter_async_context(limit.place()), timeout=0.02)
+            except TimeoutError:
+                return count
+    raise AssertionError("there is no limit")
+
+
+async def test_those_refused_together_halve_the_limit_once() -> None:
+    limit = ConcurrencyLimit(16, soon=1)
+    async with AsyncExitStack() as stack:
+        places = await taken(limit, stack, 16)
+        for place in places:
+            await limit.overloaded(place)
+
+    assert limit.allowed == 8
+    assert await free_places(limit) == 8
+
+
+async def test_a_slow_server_gets_half_of_what_it_answered_within_a_time_limit() -> None:
+    limit = ConcurrencyLimit(16, soon=1)
+    async with AsyncExitStack() as stack:
+        places = await taken(limit, stack, 16)
+        for place in places[:6]:
+            limit.answered(place)
+        for place in places[6:]:
+            await limit.timed_out(place, for_good=False)
+
+    assert await free_places(limit) == limit.allowed == 3
+
+
+async def test_a_server_that_hangs_is_asked_again_at_once_and_then_one_by_one() -> None:
+    limit = ConcurrencyLimit(4, soon=1)
+    async with limit.place() as place:
+        await limit.timed_out(place, for_good=False)
+        assert limit.allowed == 4
+        await limit.timed_out(place, for_good=True)
+
+    assert await free_places(limit) == limit.allowed == 1
+
+
+async def test_free_places_vanish_at_once() -> None:
+    limit = ConcurrencyLimit(16, soon=1)
+    async with limit.place() as place:
+        await limit.overloaded(place)
+
+        assert await free_places(limit) == 7
+
+
+async def test_a_round_of_answers_that_come_soon_gives_one_place_more() -> None:
+    limit = ConcurrencyLimit(4, soon=10)
+    async with limit.place() as place:
+        await limit.overloaded(place)
+    for expected in (2, 3, 3, 3, 4, 4, 4, 4, 4):
+        async with limit.place() as place:
+            limit.answered(place)
+        assert limit.allowed == expected
+
+    assert await free_places(limit) == 4
+
+
+async def test_late_answers_give_none() -> None:
+    limit = ConcurrencyLimit(4, soon=0)
+    async with limit.place() as place:
+        await limit.overloaded(place)
+    for _ in range(10):
+        async with limit.place() as place:
+            await asyncio.sleep(0.001)
+            limit.answered(place)
+
+    assert await free_places(limit) == 2

@@ -1,0 +1,107 @@
+"""What is learned of a rerank server, and by how many questions."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from qwen3_vllm import RerankClient, errors
+from qwen3_vllm._core import prompts
+from qwen3_vllm._core.reranking.probe import Fingerprint, RerankServer
+from tests.fake_vllm import DEAF_TEMPLATE, RIGHT_TEMPLATE, STOCK_TEMPLATE, FakeVLLM
+from tests.faults import Fault, Request, SocketServer, always, changed, first, honest, instead, serve
+
+
+def learned(server: SocketServer, **options: object) -> RerankServer:
+    client = RerankClient(base_url=server.base_url, **{"timeout": 5, **options})
+    client.score("q", ["d"])
+    assert client._server.value is not None
+    return client._server.value
+
+
+@pytest.mark.parametrize(
+    ("template", "version", "templates", "default_right", "takes_instruction"),
+    [
+        (None, "0.32.0", False, False, False),
+        (RIGHT_TEMPLATE, "0.13.0", False, False, False),
+        (RIGHT_TEMPLATE, "0.19.0", True, True, False),
+        (RIGHT_TEMPLATE, "0.22.0", True, True, True),
+        (STOCK_TEMPLATE, "0.32.0", True, False, False),
+        (DEAF_TEMPLATE, "0.32.0", True, True, False),
+    ],
+)
+def test_who_templates_and_how_well_is_found_out(
+    template: str | None, version: str, templates: bool, default_right: bool, takes_instruction: bool
+) -> None:
+    with serve(FakeVLLM(template=template, version=version)) as server:
+        found = learned(server)
+
+    assert (found.templates, found.default_right, found.takes_instruction) == (
+        templates,
+        default_right,
+        takes_instruction,
+    )
+
+
+def test_asking_takes_few_requests(rerank_server: SocketServer) -> None:
+    learned(rerank_server)
+
+    assert len(rerank_server.requests) - 1 == 8
+
+
+@pytest.mark.parametrize("template", [None, RIGHT_TEMPLATE, STOCK_TEMPLATE], ids=["none", "right", "stock"])
+def test_a_proxy_may_drop_the_token_counts(template: str | None) -> None:
+    fake = FakeVLLM(template=template, counts=False)
+    with serve(fake) as server:
+        scores = RerankClient(base_url=server.base_url).score("q", ["d"])
+
+    expected = fake.probability(prompts.rerank_prompt("q", "d", prompts.DEFAULT_INSTRUCTION))
+    np.testing.assert_allclose(scores, [expected], atol=1e-6)
+
+
+def rounded(body: bytes) -> bytes:
+    """Move each logit, as 16 bits may between two routes."""
+    answer = json.loads(body)
+    for item in answer["data"]:
+        item["score"] = 1 / (1 + (1 / item["score"] - 1) * math.exp(-0.2))
+    return json.dumps(answer).encode()
+
+
+def test_a_right_template_of_a_16_bit_server_does_not_contradict_template_server() -> None:
+    with serve(FakeVLLM(template=RIGHT_TEMPLATE), always(changed(rounded), "/v1/score")) as server:
+        found = learned(server, template="server")
+
+    assert found.default_right
+
+
+@pytest.mark.usefixtures("quick_retries")
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/score", "/classify", "/tokenize"])
+def test_a_fault_while_asking_does_not_mislead(path: str) -> None:
+    with serve(FakeVLLM(template=STOCK_TEMPLATE), first(1, instead(503), path)) as server:
+        found = learned(server)
+
+    assert (found.templates, found.default_right, found.classifies) == (True, False, True)
+
+
+@pytest.mark.usefixtures("quick_retries")
+@pytest.mark.parametrize("path", ["/v1/score", "/classify"])
+def test_an_answer_that_does_not_come_is_an_error_not_a_guess(path: str) -> None:
+    def choose(request: Request) -> Fault:
+        return instead(500) if request.path == path else honest
+
+    with serve(FakeVLLM(), choose) as server, pytest.raises(errors.ServerError):
+        RerankClient(base_url=server.base_url).score("q", ["d"])
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (Fingerprint(74, 0.0), True),
+        (Fingerprint(74, 0.01), True),
+        (Fingerprint(2, 0.0), False),
+        (Fingerprint(74, 3.0), False),
+    ],
+)
+def test_a_set_up_is_known_by_its_fingerprint(other: Fingerprint, same: bool) -> None:
+    assert Fingerprint(74, 0.0).matches(other) is same

@@ -1,0 +1,183 @@
+"""Planning batches, and finding the text that spoils one, without any server."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from demo import qwen3_tokenizer
+from qwen3_vllm import errors
+from qwen3_vllm._core import batches as batching
+from qwen3_vllm._core.vllm_api.wire import Answer, Call
+
+Refusal = Callable[[list[int]], errors.Qwen3VLLMError | None]
+
+
+def drive(
+    batches: list[list[int]], refuse: Refusal
+) -> tuple[dict[int, errors.Qwen3VLLMError], list[list[int]]]:
+    """Run `send_batches` against a server that answers everything but what `refuse` names.
+
+    Returns:
+        The failures, and every batch as it was sent.
+    """
+    sent: list[list[int]] = []
+
+    def call(batch: list[int]) -> Call[list[int]]:
+        return Call("/", {"batch": batch}, lambda answer: batch)
+
+    flow = batching.send_batches(batches, call, lambda batch, answer: None)
+    try:
+        calls = next(flow)
+        while True:
+            assert isinstance(calls, tuple)
+            bodies = [c.body["batch"] for c in calls]
+            sent += bodies
+            calls = flow.send([refuse(batch) for batch in bodies])
+    except StopIteration as stop:
+        return stop.value, sent
+
+
+def bad_request() -> errors.Qwen3VLLMError:
+    return errors.BadRequestError("no", status=400)
+
+
+@given(st.integers(1, 64), st.data())
+def test_a_bad_text_is_found_with_each_text_sent_log2_times(size: int, data: st.DataObject) -> None:
+    bad = data.draw(st.integers(0, size - 1))
+
+    failures, sent = drive([list(range(size))], lambda batch: bad_request() if bad in batch else None)
+
+    assert list(failures) == [bad]
+    for text in range(size):
+        assert sum(text in batch for batch in sent) <= math.ceil(math.log2(size)) + 1
+
+
+@given(st.sets(st.integers(0, 63)))
+def test_all_bad_texts_are_found_and_no_other(bad: set[int]) -> None:
+    batches = [list(range(32)), list(range(32, 64))]
+
+    failures, sent = drive(batches, lambda batch: bad_request() if bad & set(batch) else None)
+
+    assert set(failures) == bad
+    for text in range(64):
+        assert sum(text in batch for batch in sent) <= 6
+
+
+@pytest.mark.parametrize(
+    ("error", "halved"),
+    [
+        (errors.BadRequestError("", status=400), True),
+        (errors.BadRequestError("", status=413), True),
+        (errors.InvalidAnswerError(""), True),
+        (errors.OverloadedError("", status=503), True),
+        (errors.OverloadedError("", status=503, retry_after=1.0), False),
+        (errors.OverloadedError("", status=429), False),
+        (errors.ServerError("", status=500), False),
+        (errors.RequestTimeoutError(""), False),
+        (errors.ServerUnreachableError(""), False),
+        (errors.AuthenticationError("", status=401), False),
+    ],
+)
+def test_a_batch_is_halved_only_where_its_size_or_one_text_may_be_at_fault(
+    error: errors.Qwen3VLLMError, halved: bool
+) -> None:
+    failures, sent = drive([[0, 1, 2, 3]], lambda batch: error)
+
+    assert set(failures) == {0, 1, 2, 3}
+    assert (len(sent) > 1) is halved
+
+
+def test_answers_are_stored_as_they_come() -> None:
+    stored: list[tuple[list[int], str]] = []
+
+    def call(batch: list[int]) -> Call[str]:
+        return Call("/", None, lambda answer: answer.url)
+
+    flow = batching.send_batches([[0, 1], [2]], call, lambda batch, value: stored.append((batch, value)))
+    calls = next(flow)
+    assert isinstance(calls, tuple)
+    calls[1].decode(Answer("second", 200, {}, b""))
+    calls[0].decode(Answer("first", 200, {}, b""))
+
+    assert stored == [([2], "second"), ([0, 1], "first")]
+
+
+@given(st.text(min_size=1))
+def test_what_may_exceed_a_limit_is_looked_at(text: str) -> None:
+    assert batching.may_exceed(["", text], batching.token_bound(text) - 1)
+
+
+@given(st.lists(st.integers(0, 100_000), max_size=60), st.integers(1, 40))
+def test_a_plan_keeps_order_and_limits(sizes: list[int], max_count: int) -> None:
+    batches = batching.plan(range(len(sizes)), sizes, max_count)
+
+    assert [index for batch in batches for index in batch] == list(range(len(sizes)))
+    for batch in batches:
+        assert 1 <= len(batch) <= max_count
+        assert len(batch) == 1 or sum(sizes[i] for i in batch) <= batching.BATCH_BYTES
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return qwen3_tokenizer.build()
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+@example(text="\u0958\u0344\ufb2c")
+@settings(deadline=None)
+def test_no_text_has_more_tokens_than_its_bound(tokenizer: Tokenizer, text: str) -> None:
+    assert len(tokenizer.encode(text).ids) <= batching.token_bound(text)
+
+
+def test_the_bound_counts_what_composing_adds() -> None:
+    assert batching.token_bound("\u0958") > len("\u0958".encode())
+
+
+# --- the one error of a call ---------------------------------------------------------------------------
+
+
+def test_bad_texts_make_one_error_that_names_them() -> None:
+    failures = {4: errors.InputError("is not a string but int"), 1: errors.TooLongError("has 9 tokens")}
+
+    error = batching.failed(failures, 6, "query", np.zeros(6))
+
+    assert type(error) is errors.InputError
+    assert str(error) == (
+        "2 of 6 queries cannot be used: query 1 has 9 tokens; query 4 is not a string but int"
+    )
+    assert list(error.errors) == [1, 4]
+    assert str(error.errors[4]) == "query 4 is not a string but int"
+
+
+def test_texts_that_are_all_too_long_make_a_too_long_error() -> None:
+    refused = errors.BadRequestError("This model's maximum context length is 9 tokens.", status=400)
+
+    error = batching.failed({0: errors.TooLongError("has 9"), 1: refused}, 3, "document", None)
+
+    assert type(error) is errors.TooLongError
+    assert type(error.errors[1]) is errors.TooLongError
+
+
+def test_many_bad_texts_make_a_short_message() -> None:
+    error = batching.failed(
+        {n: errors.InputError("is not a string but int") for n in range(1000)}, 1000, "document", None
+    )
+
+    assert len(str(error)) < 400
+    assert "and 995 more" in str(error)
+    assert len(error.errors) == 1000
+
+
+def test_a_failure_of_the_server_comes_before_those_of_texts() -> None:
+    failures = {0: errors.InputError("is not a string but int"), 1: errors.ServerError("x", status=500)}
+
+    error = batching.failed(failures, 3, "document", np.zeros(3))
+
+    assert error is failures[1]
+    assert error.partial is not None
+    assert error.__notes__ == ["2 of 3 documents failed; error.partial has the others."]
