@@ -216,11 +216,12 @@ def test_search_uses_the_instruction_in_both_stages(
 
 
 @pytest.mark.parametrize("options", [[], ["--no-rerank"]])
-def test_search_shows_whole_ids(tmp_path: Path, options: list[str]) -> None:
-    folder = tmp_path / ("deep" * 20)
-    folder.mkdir()
-    (folder / "a.txt").write_text("\n".join(TEXTS), encoding="utf-8")
-    embed_files([folder / "a.txt"], tmp_path / "index")
+def test_search_shows_whole_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path("deep" * 20, "a.txt")  # relative: an id's length, and so the table, is the same everywhere
+    file.parent.mkdir()
+    file.write_text("\n".join(TEXTS), encoding="utf-8")
+    embed_files([file], tmp_path / "index")
     done = run("search", QUERY, tmp_path / "index", "--top-n", 6, *options)
     shown = "".join(line[20:80].strip() for line in done.stdout.splitlines())
     for number in range(1, 7):
