@@ -6,7 +6,8 @@
 """
 
 from qwen3_vllm._core.embedding.client import EmbeddingClient
-from qwen3_vllm._core.reranking.client import RerankClient, RerankResult
+from qwen3_vllm._core.reranking.client import RerankClient
+from qwen3_vllm._core.reranking.ranking import RerankResult
 from qwen3_vllm.errors import (
     AuthenticationError,
     BadRequestError,

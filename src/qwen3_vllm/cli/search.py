@@ -11,7 +11,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from qwen3_vllm._core.reranking.client import RerankClient, RerankResult
+from qwen3_vllm._core.reranking.client import RerankClient
+from qwen3_vllm._core.reranking.ranking import RerankResult
 from qwen3_vllm.cli._documents import NamedText, TextFormat, read
 from qwen3_vllm.cli._terminal import err, fail, out, print_json, warn
 from qwen3_vllm.errors import ConfigurationError, InputError, Qwen3VLLMError

@@ -11,7 +11,8 @@ from pydantic.json_schema import SkipJsonSchema
 from qwen3_vllm._core.batches import check_list, check_text
 from qwen3_vllm._core.cache_keys import CacheRole
 from qwen3_vllm._core.embedding.client import EmbeddingClient, floats_of_one
-from qwen3_vllm._core.reranking.client import RerankClient, RerankResult, select
+from qwen3_vllm._core.reranking.client import RerankClient
+from qwen3_vllm._core.reranking.ranking import RerankResult, select
 from qwen3_vllm._core.settings import BATCH_SIZE, MAX_CONCURRENCY, EmbeddingSettings, RerankSettings
 from qwen3_vllm.errors import InputError
 

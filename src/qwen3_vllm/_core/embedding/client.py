@@ -3,8 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +15,15 @@ from qwen3_vllm._core.batches import (
     Failures,
     check_text,
     failed,
-    may_exceed,
     plan,
     send_batches,
-    token_bound,
     unsendable_texts,
 )
 from qwen3_vllm._core.cache_keys import CacheRole, cache_namespace
-from qwen3_vllm._core.discovery import Known, ask_limit, ask_served, overlong
-from qwen3_vllm._core.http.transport import Flow, Transport, send
+from qwen3_vllm._core.discovery import Known, ask_served
+from qwen3_vllm._core.embedding.probe import EmbeddingServer, ask_embedding_server
+from qwen3_vllm._core.embedding.truncation import Fitted, fit, truncation_of
+from qwen3_vllm._core.http.transport import Flow, Transport
 from qwen3_vllm._core.settings import EmbeddingSettings
 from qwen3_vllm._core.truncation_report import Truncation
 from qwen3_vllm._core.vllm_api import wire
@@ -38,44 +37,6 @@ logger = logging.getLogger(__name__)
 _START = "qwen3-vllm serve embedding"
 # After these the server may have been restarted with another set-up: it is asked before the next call.
 _MAY_BE_ANOTHER_SERVER = (errors.ModelNotFoundError, errors.InvalidAnswerError, errors.BadRequestError)
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingServer:
-    """What was learned from a server.
-
-    Attributes:
-        model: Its name in requests.
-        context: Its context length in tokens; None where the server does not report it.
-        width: Numbers in a vector of an answer.
-        encoding: The leanest one that the server has.
-        dtype: What its vectors travel as: `wire_dtype`, if the server has a choice.
-        cuts: Whether the server cuts vectors to `dimensions` itself.
-        root: The checkpoint behind `model`; None where the server does not report it.
-        limit: Tokens an input may have, asked when the first long text comes.
-    """
-
-    model: str
-    context: int | None
-    width: int
-    encoding: wire.Encoding
-    dtype: wire.WireDtype
-    cuts: bool
-    root: str | None
-    limit: Known[int] = field(default_factory=Known, compare=False)
-
-
-class _Fitted(NamedTuple):
-    """Texts as they can be sent: failures, and tokens before a cut to `limit`, by index.
-
-    `left_to_server` are those that it must cut because it counts no tokens for us.
-    """
-
-    inputs: list[str | wire.TokenIds]
-    refused: Failures
-    cut: dict[int, int]
-    left_to_server: frozenset[int]
-    limit: int
 
 
 class EmbeddingClient(EmbeddingSettings):
@@ -233,7 +194,7 @@ class EmbeddingClient(EmbeddingSettings):
         places = map(row_of.__getitem__, prompted)
         rows = [-1 if index in unsendable else next(places) for index in range(count)]
         failures = unsendable | {index: refused[row] for index, row in enumerate(rows) if row in refused}
-        truncation = _truncation(fitted, [row for index, row in enumerate(rows) if index not in failures])
+        truncation = truncation_of(fitted, [row for index, row in enumerate(rows) if index not in failures])
         if truncation and report is not None:
             report(truncation)
         elif truncation:
@@ -251,12 +212,12 @@ class EmbeddingClient(EmbeddingSettings):
 
     def _embed_unique(
         self, texts: list[str], show_progress: bool, lists: Lists | None
-    ) -> Flow[tuple[Vectors | None, Failures, _Fitted | None]]:
+    ) -> Flow[tuple[Vectors | None, Failures, Fitted | None]]:
         """Embed different, sendable texts; failures by index into `texts`."""
         if not texts:
             return None, {}, None
         server = yield from self._server.get(self._ask_server)
-        fitted = yield from self._fit(server, texts)
+        fitted = yield from fit(server, texts, truncate=self.truncate)
         inputs, refused, _, left_to_server, limit = fitted
         sizes = list(map(len, texts))
         vectors = np.empty((len(texts), self.dimensions or server.width), np.float32)
@@ -303,102 +264,15 @@ class EmbeddingClient(EmbeddingSettings):
             self._server.forget()
         return vectors, refused | failures, fitted
 
-    def _fit(self, server: EmbeddingServer, texts: list[str]) -> Flow[_Fitted]:
-        """Replace texts longer than the context by the token ids that the reference keeps.
-
-        Transformers keeps the first tokens and the end token, whose state is the embedding. Only texts that
-        may have more tokens than all servers take, by their bytes, are counted.
-        """
-        inputs: list[str | wire.TokenIds] = list(texts)
-        context = server.context
-        # One place is for the end token that the tokenizer appends.
-        if context is None or not may_exceed(texts, context - 2):
-            return _Fitted(inputs, {}, {}, frozenset(), 0)
-        long = [index for index, text in enumerate(texts) if token_bound(text) >= context - 1]
-        if not long:
-            return _Fitted(inputs, {}, {}, frozenset(), 0)
-        end, *counted = yield from send(
-            wire.tokenize(server.model, ""), *(wire.tokenize(server.model, texts[i]) for i in long)
-        )
-        longest = max((len(tokens) for tokens in counted if isinstance(tokens, list)), default=context)
-        limit = context - 1
-        if longest > limit:
-            refusal = wire.embeddings(server.model, [[0] * overlong(context)], encoding="base64")
-            limit = yield from server.limit.get(lambda: ask_limit(context, refusal))
-        if isinstance(end, errors.RouteNotFoundError):
-            left = [index for index in long if self.truncate and token_bound(texts[index]) >= limit]
-            return _Fitted(inputs, {}, {}, frozenset(left), limit)
-        if isinstance(end, errors.Qwen3VLLMError):
-            raise end
-        refused: Failures = {}
-        cut: dict[int, int] = {}
-        for index, tokens in zip(long, counted, strict=True):
-            if isinstance(tokens, errors.Qwen3VLLMError):
-                refused[index] = tokens
-            elif len(tokens) > limit and not self.truncate:
-                refused[index] = errors.TooLongError(f"has {len(tokens)} tokens; the server takes {limit}")
-            elif len(tokens) > limit:
-                inputs[index] = tokens[: limit - len(end)] + end
-                cut[index] = len(tokens)
-        return _Fitted(inputs, refused, cut, frozenset(), limit)
-
     def _ask_server(self) -> Flow[EmbeddingServer]:
         served = yield from ask_served(self.model or self._first_model)
         self._first_model = served.model  # vectors of two models must not mix in one index
-        encoding: wire.Encoding = "bytes_only"
-        dtype: wire.WireDtype = self.wire_dtype
-        cuts = self.dimensions is not None
-        while True:
-            (probe,) = yield from send(
-                wire.embedding_probe(
-                    served.model,
-                    encoding=encoding,
-                    dtype=dtype,
-                    dimensions=self.dimensions if cuts else None,
-                )
-            )
-            if not isinstance(probe, errors.Qwen3VLLMError):
-                break
-            if isinstance(probe, errors.RouteNotFoundError):
-                raise errors.WrongServerError(
-                    f"{self._transport.root} serves {served.model!r} but no embeddings. Start a server for "
-                    f"them: {_START}"
-                ) from probe
-            if not isinstance(probe, errors.BadRequestError):
-                raise probe
-            if cuts and wire.refuses_dimensions(probe):
-                cuts = False  # then we cut them
-            elif encoding == "bytes_only":
-                encoding, dtype = "base64", "float32"  # before vLLM 0.13; a choice of type is from 0.11.1
-            else:
-                raise probe
-        if probe.in_pieces:
-            # So a vector costs the server's HTTP process, the busiest beside the engine, 640 µs instead of
-            # base64's 440 (vLLM 0.32, two cores).
-            encoding = "base64"
-        width = probe.width
-        if self.dimensions is not None and width < self.dimensions:
-            raise errors.ConfigurationError(
-                f"dimensions={self.dimensions}, but vectors of {served.model!r} have {width} numbers"
-            )
-        cuts = cuts and width == self.dimensions  # a server may ignore the field
-        return EmbeddingServer(served.model, served.context, width, encoding, dtype, cuts, served.root)
+        return (yield from ask_embedding_server(served, self, self._transport.root, _START))
 
 
 async def aembed_reporting(client: EmbeddingClient, texts: Sequence[str], report: Report) -> Vectors:
     """Embed documents; what was cut goes to `report` instead of the log."""
     return await client._transport.arun(client._embed_documents(texts, False, report=report))
-
-
-def _truncation(fitted: _Fitted | None, rows: Sequence[int]) -> Truncation:
-    """Sum up what was cut of the texts whose places among the different ones are `rows`."""
-    if fitted is None:
-        return Truncation()
-    lengths = [fitted.cut[row] for row in rows if row in fitted.cut]
-    perhaps = sum(row in fitted.left_to_server for row in rows)
-    if not (lengths or perhaps):
-        return Truncation()
-    return Truncation(len(lengths), perhaps, max(lengths, default=0), fitted.limit)
 
 
 def floats_of_one(vectors: Vectors) -> list[float]:

@@ -1,12 +1,10 @@
 """RerankClient: the relevance of documents to a query, from a vLLM server of Qwen3-Reranker."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
 from qwen3_vllm import errors
@@ -20,13 +18,12 @@ from qwen3_vllm._core.reranking.probe import (
     fingerprint_call,
     fingerprint_of,
 )
+from qwen3_vllm._core.reranking.ranking import RelevanceScores, RerankResult, results_of
+from qwen3_vllm._core.reranking.routes import Route, call_of, route_of
 from qwen3_vllm._core.reranking.truncation import Pair, fit
-from qwen3_vllm._core.settings import RerankSettings, Template
+from qwen3_vllm._core.settings import RerankSettings
 from qwen3_vllm._core.truncation_report import Truncation
 from qwen3_vllm._core.vllm_api import wire
-
-RelevanceScores = NDArray[np.float32]
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -36,25 +33,6 @@ _START = "qwen3-vllm serve reranker"
 _REQUESTS_A_QUERY = 10
 _SMALLEST_REQUEST = 4
 
-# How a pair travels: as it is, for the server to template; as two parts of the finished prompt; finished; or
-# finished and cut, as token ids.
-Route = Literal["raw", "split", "finished", "tokens"]
-
-
-@dataclass(frozen=True, slots=True)
-class RerankResult:
-    """A document's place in a ranking.
-
-    Attributes:
-        index: Its place in the caller's list.
-        relevance_score: P(yes), in [0, 1].
-        label: "yes" from 0.5 up, else "no".
-    """
-
-    index: int
-    relevance_score: float
-    label: Literal["yes", "no"]
-
 
 class _Scored(NamedTuple):
     """Different pairs, scored: failures, and tokens before a cut to `limit`, by index."""
@@ -63,51 +41,6 @@ class _Scored(NamedTuple):
     failures: Failures
     cut: dict[int, int]
     limit: int
-
-
-def results_of(scores: RelevanceScores) -> list[RerankResult]:
-    """Rank scores, best first, ties in input order."""
-    return [
-        RerankResult(int(i), float(scores[i]), "yes" if scores[i] >= 0.5 else "no")
-        for i in np.argsort(-scores, kind="stable")
-    ]
-
-
-def select(
-    results: list[RerankResult],
-    items: Sequence[T],
-    *,
-    top_n: int | None,
-    score_threshold: float | None,
-    combine: Callable[[float, T], float] | None,
-) -> list[tuple[RerankResult, float]]:
-    """Keep the best results as the adapters' options say, each with the number it was ranked by.
-
-    Args:
-        items: What `results` rank: documents or nodes.
-        top_n: Results to keep; None for all.
-        score_threshold: Leaves out results with a lower relevance_score, before ranking by a mix.
-        combine: Gives the number to rank by; None ranks by relevance_score.
-
-    Raises:
-        InputError: `combine` gave something that is not a number.
-    """
-    kept = [r for r in results if score_threshold is None or r.relevance_score >= score_threshold]
-    if combine is None:
-        return [(result, result.relevance_score) for result in kept[:top_n]]
-    mixed = [_number(combine(result.relevance_score, items[result.index]), result.index) for result in kept]
-    order = sorted(range(len(kept)), key=lambda i: -mixed[i])
-    return [(kept[i], mixed[i]) for i in order[:top_n]]
-
-
-def _number(mixed: object, index: int) -> float:
-    try:
-        number = float(mixed)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = np.nan
-    if np.isnan(number):
-        raise errors.InputError(f"combine gave {mixed!r:.50} for document {index}, not a number")
-    return number
 
 
 class RerankClient(RerankSettings):
@@ -258,11 +191,11 @@ class RerankClient(RerankSettings):
         routes: dict[Route, list[int]] = {}
         for index, pair in enumerate(pairs):
             if index not in refused:
-                routes.setdefault(_route(server, pair, task, self.template), []).append(index)
-        route_of = {index: route for route, indexes in routes.items() for index in indexes}
+                routes.setdefault(route_of(server, pair, task, self.template), []).append(index)
+        taken = {index: route for route, indexes in routes.items() for index in indexes}
 
         def call(batch: list[int]) -> wire.Call[wire.Scores]:
-            return _call(server, route_of[batch[0]], [pairs[index] for index in batch], task)
+            return call_of(server, taken[batch[0]], [pairs[index] for index in batch], task)
 
         sizes = [len(pair.document) for pair in pairs]
         share = max(_SMALLEST_REQUEST, -(-len(pairs) // _REQUESTS_A_QUERY))
@@ -273,7 +206,7 @@ class RerankClient(RerankSettings):
         ]
         failures = yield from send_batches(batches, call, store)
         changed = any(_of_another_server(error) for error in failures.values())
-        if not changed and len(failures) < len(route_of):
+        if not changed and len(failures) < len(taken):
             changed = not (yield from self._is_still(server))
         return _Scored(scores, refused | failures, fitted.cut, fitted.limit), changed
 
@@ -291,40 +224,6 @@ class RerankClient(RerankSettings):
         server = yield from ask_rerank_server(self.model, self._transport.root, _START, self.template)
         self._connections_known = self._transport.connections_made
         return server
-
-
-def _route(server: RerankServer, pair: Pair, task: str, template: Template) -> Route:
-    """Choose how to send a pair so that exactly Qwen3's prompt reaches the model."""
-    if pair.tokens is not None:
-        return "tokens"
-    if template == "client" and server.classifies:
-        return "finished"  # no server applies a template to these
-    if not server.templates:
-        return "split"
-    template_fits = server.takes_instruction or (server.default_right and task == prompts.DEFAULT_INSTRUCTION)
-    # vLLM 0.15 refuses an empty text instead of putting it into its template.
-    if template_fits and ((pair.query and pair.document) or not server.classifies):
-        return "raw"
-    if server.classifies:
-        return "finished"
-    raise errors.WrongServerError(
-        f"The chat template of {server.model!r} ignores the instruction of a request, and there is no "
-        "/classify to work around it: start the server without --chat-template"
-    )
-
-
-def _call(server: RerankServer, route: Route, pairs: list[Pair], task: str) -> wire.Call[wire.Scores]:
-    if route == "tokens":
-        return wire.classify(server.model, [list(pair.tokens or ()) for pair in pairs])
-    if route == "finished":
-        return wire.classify(server.model, [prompts.rerank_prompt(p.query, p.document, task) for p in pairs])
-    queries, documents = [pair.query for pair in pairs], [pair.document for pair in pairs]
-    if route == "split":
-        queries = [prompts.rerank_head(query, task) for query in queries]
-        documents = [prompts.rerank_tail(document) for document in documents]
-    query = queries[0] if len(set(queries)) == 1 else queries
-    takes = route == "raw" and server.takes_instruction
-    return wire.score(server.model, query, documents, instruction=task if takes else None)
 
 
 def _of_another_server(error: errors.Qwen3VLLMError) -> bool:
