@@ -8,10 +8,10 @@ from packaging.version import InvalidVersion, Version
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
+from qwen3_vllm._core.releases import OLDEST
 from qwen3_vllm._core.vllm_api import wire
 from qwen3_vllm.doctor.checks import Examination
 
-_OLDEST = Version("0.10.0")
 _SHORT_CONTEXT = 512
 _CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
 # The id of <|endoftext|>, the first control token; all ids from there are control tokens.
@@ -66,8 +66,8 @@ def _version(examination: Examination) -> None:
     except (errors.Qwen3VLLMError, InvalidVersion):
         examination.note("version", "warn", "the server does not tell", "Let the proxy pass on GET /version")
         return
-    if release < _OLDEST:
-        advice = f"Upgrade vLLM: this package is made for {_OLDEST} and newer"
+    if release < OLDEST:
+        advice = f"Upgrade vLLM: this package is made for {OLDEST} and newer"
         examination.note("version", "warn", f"vLLM {version}", advice)
     else:
         examination.note("version", "ok", f"vLLM {version}")
