@@ -12,10 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from qwen3_vllm import doctor as doctoring
-from qwen3_vllm.cli._terminal import Console, err, fail, out, print_json
-from qwen3_vllm.errors import ConfigurationError
+from qwen3_vllm.cli._terminal import (
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    Console,
+    err,
+    errors_in_one_line,
+    fail,
+    out,
+    print_json,
+)
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
 
 
@@ -48,16 +55,13 @@ def doctor(
     key = _read_key(api_key_file)
     both = embedding_url is None and reranker_url is None
     logging.getLogger("qwen3_vllm").setLevel(logging.ERROR)  # what is retried ends up in a check
-    try:
-        with err.status("examining the servers"):
-            checks = doctoring.examine(
-                embedding_url=doctoring.default_embedding_url() if both else embedding_url,
-                reranker_url=doctoring.default_reranker_url() if both else reranker_url,
-                api_key=key,
-                timeout=timeout,
-            )
-    except ConfigurationError as error:
-        fail(str(error), EXIT_USAGE)
+    with errors_in_one_line(), err.status("examining the servers"):
+        checks = doctoring.examine(
+            embedding_url=doctoring.default_embedding_url() if both else embedding_url,
+            reranker_url=doctoring.default_reranker_url() if both else reranker_url,
+            api_key=key,
+            timeout=timeout,
+        )
     if as_json:
         print_json(doctoring.as_json(checks))
     else:
@@ -68,7 +72,7 @@ def doctor(
         try:
             page.save_html(str(html))
         except OSError as error:
-            fail(f"cannot write {html}: {error.strerror}", EXIT_USAGE)
+            fail(f"cannot write {html}: {error.strerror}", EXIT_REFUSED)
     if any(check.status == "fail" for check in checks):
         raise typer.Exit(EXIT_FAILED)
 
@@ -79,10 +83,10 @@ def _read_key(file: Path | None) -> str | None:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        fail(f"cannot read the key in {file}: {type(error).__name__}", EXIT_USAGE)
+        fail(f"cannot read the key in {file}: {type(error).__name__}", EXIT_REFUSED)
     key = next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
     if not key:
-        fail(f"there is no key in {file}", EXIT_USAGE)
+        fail(f"there is no key in {file}", EXIT_REFUSED)
     return key
 
 

@@ -10,12 +10,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from qwen3_vllm.cli._terminal import err
+from qwen3_vllm.cli._terminal import EXIT_FAILED, EXIT_INTERRUPTED, err
 from qwen3_vllm.errors import DownloadError
 from qwen3_vllm.serving.download.hubs import choose_hub
 from qwen3_vllm.serving.download.model_folder import OFFICIAL, download, in_gigabytes
-
-EXIT_FAILED, EXIT_STOPPED = 1, 130
 
 
 class What(StrEnum):
@@ -77,7 +75,7 @@ def download_models(
         raise typer.Exit(EXIT_FAILED) from error
     except KeyboardInterrupt:
         err.print("stopped; run the command again to continue")
-        os._exit(EXIT_STOPPED)  # the threads that fetch cannot be interrupted; what they wrote is kept
+        os._exit(EXIT_INTERRUPTED)  # the threads that fetch cannot be interrupted; what they wrote is kept
 
 
 def _repositories(what: What, size: Size | None, quantized: str | None) -> dict[str, str]:

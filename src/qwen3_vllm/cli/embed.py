@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from qwen3_vllm._core.embedding.client import EmbeddingClient
-from qwen3_vllm.cli._terminal import err, fail, print_json
+from qwen3_vllm import EmbeddingClient
+from qwen3_vllm.cli._terminal import EXIT_FAILED, EXIT_REFUSED, err, fail, print_json
 from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
 
 if TYPE_CHECKING:
     from qwen3_vllm.bulk import Progress as Done
 
-EXIT_INCOMPLETE, EXIT_REFUSED = 1, 2
 _LINE_EVERY_SECONDS = 30.0
 
 
@@ -156,12 +155,12 @@ def embed(
     except ImportError as error:
         fail(_with_notes(error), EXIT_REFUSED)
     except (Qwen3VLLMError, OSError) as error:
-        fail(_with_notes(error), EXIT_INCOMPLETE)
+        fail(_with_notes(error), EXIT_FAILED)
     except KeyboardInterrupt:
-        fail("stopped; the same command goes on from here", EXIT_INCOMPLETE)
+        fail("stopped; the same command goes on from here", EXIT_FAILED)
     _report(summary, out, json)
     if summary.failed:
-        raise typer.Exit(EXIT_INCOMPLETE)
+        raise typer.Exit(EXIT_FAILED)
 
 
 @contextmanager

@@ -13,15 +13,14 @@ from rich.text import Text
 from typer.core import TyperCommand
 
 from qwen3_vllm.cli._supervise import supervise
-from qwen3_vllm.cli._terminal import err, fail, print_line
-from qwen3_vllm.errors import LaunchError, ServerDied
+from qwen3_vllm.cli._terminal import err, errors_in_one_line, print_line
+from qwen3_vllm.errors import LaunchError
 from qwen3_vllm.serving.command.replicas import replicate, router, why_no_router
 from qwen3_vllm.serving.machine.checkpoint import resolve_model
 from qwen3_vllm.serving.machine.hardware import Machine, VllmBuild, free_port, this_machine
 from qwen3_vllm.serving.options import Role, ServeOptions
 from qwen3_vllm.serving.plan import default_log_path, make_server, prepare, share_gpu
 
-EXIT_DIED, EXIT_REFUSED = 1, 2
 _VLLM_ARGS = "qwen3_vllm.vllm_args"
 
 
@@ -145,7 +144,7 @@ def serve(
     Example: `qwen3-vllm serve both --models-dir ./models --dry-run --vllm-version 0.10.0 -- --seed 1`
     """
     names = {What.EMBEDDING: embedding_model or model, What.RERANKER: reranker_model or model}
-    try:
+    with errors_in_one_line():
         _check_selection(what, model, served_model_name, replicas, dry_run, vllm_version)
         options = [
             ServeOptions(
@@ -188,10 +187,6 @@ def serve(
         if front is not None:
             servers.append(router(front, servers, _log_path(log_dir, front) or default_log_path(front)))
         supervise(servers, boot_timeout=boot_timeout, show_log=show_log)
-    except LaunchError as error:
-        fail(error, EXIT_REFUSED)
-    except ServerDied as error:
-        fail(error, EXIT_DIED)
 
 
 def _check_selection(
