@@ -6,8 +6,12 @@ import sys
 import pytest
 
 import qwen3_vllm
+from qwen3_vllm import cli
 
 NOT_AT_IMPORT = (
+    "aiohttp",
+    "numpy",
+    "pydantic",
     "langchain",
     "langchain_core",
     "llama_index",
@@ -17,8 +21,6 @@ NOT_AT_IMPORT = (
     "openai",
     "pyarrow",
     "ray",
-    "rich",
-    "typer",
 )
 # Hides every package that `qwen3-vllm[EXTRA]` does not bring, as if it were not installed.
 ONLY_WITH_EXTRA = """
@@ -40,7 +42,7 @@ def brought(name, extras, seen):
         if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
             brought(each.name, each.extras, seen)
 
-extra, module = sys.argv[1:]
+extra, *modules = sys.argv[1:]
 closure = set()
 brought("qwen3-vllm", {extra} - {""}, closure)
 here = {name for name, _ in closure}
@@ -53,12 +55,25 @@ class Hidden:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Hidden())
-__import__(module)
+for module in modules:
+    __import__(module)
 """
 
 
-def test_importing_the_root_loads_no_framework() -> None:
-    loaded = run(f"import qwen3_vllm, sys; print([m for m in {NOT_AT_IMPORT} if m in sys.modules])")
+@pytest.mark.parametrize(
+    ("module", "others"), [("qwen3_vllm", ("rich", "typer")), ("qwen3_vllm.cli", ())], ids=["root", "cli"]
+)
+def test_an_import_loads_nothing_that_is_slow(module: str, others: tuple[str, ...]) -> None:
+    loaded = run(f"import {module}, sys; print([m for m in {NOT_AT_IMPORT + others} if m in sys.modules])")
+
+    assert loaded == "[]"
+
+
+def test_the_clients_load_no_framework() -> None:
+    frameworks = set(NOT_AT_IMPORT) - {"aiohttp", "numpy", "pydantic"} | {"rich", "typer"}
+    loaded = run(
+        f"from qwen3_vllm import *; import sys; print([m for m in {frameworks} if m in sys.modules])"
+    )
 
     assert loaded == "[]"
 
@@ -73,23 +88,30 @@ def test_importing_the_root_starts_nothing() -> None:
 
 def test_all_public_names_are_there() -> None:
     assert all(hasattr(qwen3_vllm, name) for name in qwen3_vllm.__all__)
+    assert set(qwen3_vllm.__all__) <= set(dir(qwen3_vllm))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'qwen3_vllm' has no attribute 'Reranker'"):
+        _ = qwen3_vllm.Reranker  # type: ignore[attr-defined]  # as it should be
 
 
 @pytest.mark.parametrize(
-    ("module", "extra"),
+    ("modules", "extra"),
     [
-        ("qwen3_vllm", ""),
+        ("qwen3_vllm._core.embedding.client qwen3_vllm._core.reranking.client", ""),
         ("qwen3_vllm.langchain", "langchain"),
         ("qwen3_vllm.llama_index", "llama-index"),
         ("qwen3_vllm.bulk", "bulk"),
         ("qwen3_vllm.serving", ""),
         ("qwen3_vllm.serving.guard", ""),
         ("qwen3_vllm.doctor", ""),
-        ("qwen3_vllm.cli", ""),
+        (" ".join(f"qwen3_vllm.cli.{name}" for name in cli.SUMMARIES), ""),
     ],
+    ids=lambda value: value.split()[0] if value else "",
 )
-def test_a_public_module_needs_its_extra_alone(module: str, extra: str) -> None:
-    run(ONLY_WITH_EXTRA, extra, module)
+def test_a_public_module_needs_its_extra_alone(modules: str, extra: str) -> None:
+    run(ONLY_WITH_EXTRA, extra, *modules.split())
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@
 (1, 1024)
 """
 
-from qwen3_vllm._core.embedding.client import EmbeddingClient
-from qwen3_vllm._core.reranking.client import RerankClient
-from qwen3_vllm._core.reranking.ranking import RerankResult
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from qwen3_vllm.errors import (
     AuthenticationError,
     BadRequestError,
@@ -27,6 +27,11 @@ from qwen3_vllm.errors import (
     TooLongError,
     WrongServerError,
 )
+
+if TYPE_CHECKING:
+    from qwen3_vllm._core.embedding.client import EmbeddingClient
+    from qwen3_vllm._core.reranking.client import RerankClient
+    from qwen3_vllm._core.reranking.ranking import RerankResult
 
 __version__ = "0.1.0"
 
@@ -53,3 +58,22 @@ __all__ = [
     "WrongServerError",
     "__version__",
 ]
+
+# Imported when first used: numpy, aiohttp and pydantic were most of the time of `qwen3-vllm --help`.
+_LAZY = {
+    "EmbeddingClient": "qwen3_vllm._core.embedding.client",
+    "RerankClient": "qwen3_vllm._core.reranking.client",
+    "RerankResult": "qwen3_vllm._core.reranking.ranking",
+}
+
+if not TYPE_CHECKING:  # a type checker would take any name for one of these
+
+    def __getattr__(name: str) -> object:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(import_module(_LAZY[name]), name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LAZY})

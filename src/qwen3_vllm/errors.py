@@ -21,10 +21,11 @@ Qwen3VLLMError
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Qwen3VLLMError(Exception):
@@ -38,7 +39,7 @@ class Qwen3VLLMError(Exception):
     """
 
     errors: Mapping[int, "Qwen3VLLMError"] = MappingProxyType({})
-    partial: NDArray[np.float32] | None = None
+    partial: "NDArray[np.float32] | None" = None
 
 
 class ConfigurationError(Qwen3VLLMError, ValueError):

@@ -1,14 +1,44 @@
-"""The `qwen3-vllm` command line; no other module imports it."""
+"""The `qwen3-vllm` command line; no other module imports it.
+
+A command's module is imported when it runs, or shows its own help: the list of commands appears at once.
+"""
+
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.main import get_command
 
-from qwen3_vllm.cli import doctor as check
-from qwen3_vllm.cli import download, embed, rerank, search, serve
 from qwen3_vllm.cli._program import Program
 
-app = typer.Typer(
-    cls=Program, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
-)
+# The first sentence of each command's docstring, in the order of the list.
+SUMMARIES = {
+    "serve": "Serve Qwen3-Embedding, Qwen3-Reranker, or both, with vLLM.",
+    "download": "Download models, resumable and verified; again, it verifies and repairs.",
+    "embed": "Embed the documents of JSONL, CSV, Parquet or text files into a folder of Parquet files.",
+    "doctor": "Examine running servers: reachable, right model, right scores, guarded, how fast.",
+    "rerank": "Rank the texts of a file by how well they answer a query.",
+    "search": "Search a folder of embedded documents, and show what reranking changes.",
+}
+_STYLE: dict[str, Any] = {"rich_markup_mode": "markdown", "pretty_exceptions_enable": False}
+
+
+def load(name: str) -> Any:
+    """Import a command."""
+    alone = typer.Typer(add_completion=False, **_STYLE)
+    import_module(f"{__name__}.{name}").register(alone)
+    return get_command(alone)
+
+
+class _Commands(Program):
+    """Lists commands by their summaries, and imports the one that is used."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, None if name is None else load(name), rest
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, **_STYLE)
 
 
 @app.callback()
@@ -16,9 +46,5 @@ def main() -> None:
     """Qwen3-Embedding and Qwen3-Reranker, served by vLLM."""
 
 
-serve.register(app)
-download.register(app)
-embed.register(app)
-check.register(app)
-rerank.register(app)
-search.register(app)
+for _name, _summary in SUMMARIES.items():
+    app.command(_name, help=_summary)(main)
