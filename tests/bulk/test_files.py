@@ -436,6 +436,13 @@ class TestTruncation:
         assert (summary.truncated, summary.perhaps_truncated, summary.truncated_to) == (0, 2, 2048)
 
 
+    def test_is_read_from_parts_of_earlier_releases(self, tmp_path: Path, client: EmbeddingClient) -> None:
+        embed_files([write_jsonl(tmp_path / "a.jsonl", 3)], tmp_path / "out", client=client)
+        (path,) = (tmp_path / "out").glob("*.parquet")
+        ours = {name for name in pq.read_metadata(path).metadata if name.startswith(b"qwen3_vllm")}
+        assert ours == {b"qwen3_vllm.failures", b"qwen3_vllm.truncation"}
+
+
 class TestRefused:
     def test_a_folder_that_another_run_writes_to(self, tmp_path: Path, client: EmbeddingClient) -> None:
         path = write_jsonl(tmp_path / "a.jsonl", 5)

@@ -28,7 +28,7 @@ from qwen3_vllm.bulk.sources import path_bytes
 from qwen3_vllm.errors import ConfigurationError
 
 _FAILURES = b"qwen3_vllm.failures"
-_TRUNCATION = b"qwen3_vllm._core.truncation_report"
+_TRUNCATION = b"qwen3_vllm.truncation"
 _ROW_GROUP_ROWS = 4096
 # What reading a file raises that is not as it was written.
 _DAMAGED = (OSError, pa.ArrowException, ValueError, TypeError, KeyError)
