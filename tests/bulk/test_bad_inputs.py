@@ -217,7 +217,8 @@ class TestEncodings:
         assert len(read(path, encoding=encoding)) == 45
 
     @pytest.mark.parametrize(
-        ("mark", "encoding"), [("utf-8-sig", "gbk"), ("utf-16", "gbk"), ("utf-32", "utf-16")]
+        ("mark", "encoding"),
+        [("utf-8-sig", "gbk"), ("utf-16", "gbk"), ("utf-32", "utf-16"), ("utf-16", "utf-16-be")],
     )
     def test_a_byte_order_mark_of_another_one_is_refused(
         self, tmp_path: Path, mark: str, encoding: str
@@ -228,6 +229,10 @@ class TestEncodings:
     def test_a_wrong_encoding_is_refused_at_the_start(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.txt", "café\n".encode("cp1252") * 20)
         assert "is not shift_jis" in refusal(path, encoding="shift_jis")
+
+    def test_blank_lines_are_of_any_encoding(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.md", "月亮\n\n\n茶\n".encode("gbk"))
+        assert "is not UTF-8: 2 of its 2 lines" in refusal(path)
 
     @pytest.mark.parametrize("name", ["nonsense", "rot13", "zlib", "hex", "undefined", "a\0b", ""])
     def test_a_name_of_no_text_encoding_is_refused(self, name: str) -> None:
@@ -240,6 +245,19 @@ class TestEncodings:
 
     def test_lines_that_end_in_carriage_returns_alone_are_refused(self, tmp_path: Path) -> None:
         assert "carriage return" in refusal(write(tmp_path / "a.csv", b"id,text\r1,a\r2,b\r"))
+        for encoding in ("mac-roman", "utf-16"):
+            path = write(tmp_path / "a.txt", "café\rnoir\r".encode(encoding))
+            assert "carriage return" in refusal(path, encoding=known_encoding(encoding))
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+    def test_several_byte_order_marks_are_no_part_of_the_first_name(
+        self, tmp_path: Path, encoding: str
+    ) -> None:
+        path = write(tmp_path / "a.csv", '\ufeff\ufeff"id","text"\nx,a\n'.encode(encoding))
+        assert documents(read(path, encoding=known_encoding(encoding))) == [("x", "a")]
+
+    def test_a_compressed_input_without_the_ending_is_refused_as_such(self, tmp_path: Path) -> None:
+        assert "gzip" in refusal(write(tmp_path / "a.txt", gzip.compress(b"a\n")))
 
 
 @pytest.mark.parametrize("content", [b"x" * 2000, b"line\n" * 1000], ids=["line", "paragraph"])

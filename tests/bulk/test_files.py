@@ -435,7 +435,6 @@ class TestTruncation:
 
         assert (summary.truncated, summary.perhaps_truncated, summary.truncated_to) == (0, 2, 2048)
 
-
     def test_is_read_from_parts_of_earlier_releases(self, tmp_path: Path, client: EmbeddingClient) -> None:
         embed_files([write_jsonl(tmp_path / "a.jsonl", 3)], tmp_path / "out", client=client)
         (path,) = (tmp_path / "out").glob("*.parquet")

@@ -35,12 +35,13 @@ UNREADABLE = (OSError, EOFError, zlib.error, UnicodeError, csv.Error, TooLongErr
 _FEW_WRONG = 10  # lines, which may be wrong on their own whatever the others are
 _HEAD_BYTES = 1 << 16
 _MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8", ""),
+    (codecs.BOM_UTF32_LE, "utf-32", "-le"),
+    (codecs.BOM_UTF32_BE, "utf-32", "-be"),
+    (codecs.BOM_UTF16_LE, "utf-16", "-le"),
+    (codecs.BOM_UTF16_BE, "utf-16", "-be"),
 )
+_GZIP = b"\x1f\x8b"
 
 
 class Part(NamedTuple):
@@ -165,14 +166,14 @@ def _scan_lines(source: Source, part_rows: int, fields: Fields) -> tuple[int, st
 
 
 class _Decoded:
-    """Counts lines that are not of the encoding that they should be of."""
+    """Counts lines, but for blank ones, that are not of the encoding that they should be of."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._lines = self._beyond_ascii = self._wrong = 0
 
     def look_at(self, line: bytes) -> None:
-        self._lines += 1
+        self._lines += not line.isspace()
         if not line.isascii():
             self._beyond_ascii += 1
             try:
@@ -234,22 +235,27 @@ def _has(record: dict[str, object], name: str) -> bool:
 def _check_head(source: Source) -> None:
     """Raise ConfigurationError for what reading by lines would take for one line, or for nonsense."""
     with open_raw(source) as file:
-        head = file.read(_HEAD_BYTES)
-    mark = next((name for mark, name in _MARKS if head.startswith(mark)), None)
-    if mark is not None and not (source.encoding or "utf-8").startswith(mark):
+        raw = file.read(_HEAD_BYTES)
+    if raw.startswith(_GZIP):
         raise ConfigurationError(
-            f"{source.name} begins with the byte order mark of {mark}: say --encoding {mark}"
+            f"{source.name} is compressed with gzip: give a file whose name ends in .gz, or unpack it"
         )
-    if source.encoding is None:
-        if b"\0" in head[:4]:
-            raise ConfigurationError(
-                f"{source.name} begins with a null byte as UTF-16 does: say --encoding utf-16-le or utf-16-be"
-            )
-        if b"\r" in head.rstrip(b"\r") and b"\n" not in head and source.format != "paragraphs":
-            raise ConfigurationError(
-                f"{source.name} has lines that end in a carriage return alone: "
-                "replace these, for example with `tr '\\r' '\\n'`"
-            )
+    found = next(((name, order) for mark, name, order in _MARKS if raw.startswith(mark)), None)
+    if found is not None and (source.encoding or "utf-8") not in (found[0], "".join(found)):
+        raise ConfigurationError(
+            f"{source.name} begins with the byte order mark of {found[0]}: say --encoding {found[0]}"
+        )
+    if source.encoding is None and b"\0" in raw[:4]:
+        raise ConfigurationError(
+            f"{source.name} begins with a null byte as UTF-16 does: say --encoding utf-16-le or utf-16-be"
+        )
+    with open_source(source) as file:
+        head = file.read(_HEAD_BYTES)
+    if b"\r" in head.rstrip(b"\r") and b"\n" not in head and source.format != "paragraphs":
+        raise ConfigurationError(
+            f"{source.name} has lines that end in a carriage return alone: "
+            "replace these, for example with `tr '\\r' '\\n'`"
+        )
 
 
 def _check_columns(source: Source, columns: list[str], fields: Fields) -> None:

@@ -67,7 +67,9 @@ def open_source(source: Source, offset: int = 0) -> BinaryIO:
     """Open a source of lines as UTF-8 without a byte order mark, `offset` bytes after its start."""
     file = open_raw(source)
     if source.encoding is None:
-        start = len(codecs.BOM_UTF8) if file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8 else 0
+        start = 0  # past the mark, and past one more that a second program put before it
+        while file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
+            start += len(codecs.BOM_UTF8)
         file.seek(start + offset)
         return file
     recoded = io.BufferedReader(_AsUtf8(file, source.encoding), _BLOCK)
@@ -93,8 +95,8 @@ class _AsUtf8(io.RawIOBase):
             block = self._file.read(_BLOCK)
             text = self._decoder.decode(block, not block)
             if text and self._at_start:
-                text = text.removeprefix("\ufeff")
-                self._at_start = False
+                text = text.lstrip("\ufeff")
+                self._at_start = not text
             self._ready = text.encode("utf-8", "surrogatepass")
             if not block:
                 break
