@@ -22,7 +22,7 @@ from benchmarks.measure import Plan, Work
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.embedding.client import EmbeddingClient
 from qwen3_vllm._core.reranking.client import RerankClient
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.scores import score
 
 T = TypeVar("T")
 Embed = Callable[[list[str]], object]
@@ -302,7 +302,7 @@ def rerank_works(
         else:
             first, seconds = head, [prompts.rerank_tail(text) for text in texts]
         size = -(-len(seconds) // count)
-        bodies = [wire.score(target.model, first, part).body or {} for part in _batches(seconds, size)]
+        bodies = [score(target.model, first, part).body or {} for part in _batches(seconds, size)]
         answers = await asyncio.gather(*(post("/v1/score", body) for body in bodies))
         return [item["score"] for answer in answers for item in orjson.loads(answer)["data"]]
 

@@ -15,7 +15,7 @@ from qwen3_vllm._core.discovery import Served, ask_served
 from qwen3_vllm._core.http.transport import Flow, Transport, send
 from qwen3_vllm._core.reranking.probe import ask_rerank_server
 from qwen3_vllm._core.settings import EmbeddingSettings, RerankSettings, ServerSettings
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.embeddings import embed_letter
 
 _QUERY = "How much does an answer cost its client?"
 _RANKED = 100
@@ -144,7 +144,7 @@ def _is_chosen(name: str, plan: Plan) -> bool:
 def _embedding_target(plan: Plan) -> Target:
     settings = EmbeddingSettings(base_url=plan.embedding_url)
     served, root = _ask(settings, ask_served(None))
-    probe = wire.embedding_probe(served.model, encoding="bytes_only", dtype="float32", dimensions=None)
+    probe = embed_letter(served.model, encoding="bytes_only", dtype="float32", dimensions=None)
     (answer,) = Transport(settings, start_command="qwen3-vllm serve embedding").run(send(probe))
     if isinstance(answer, errors.BadRequestError):
         return Target(root, served.model, _key(settings), plan, "base64")

@@ -14,7 +14,7 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from qwen3_vllm import ConfigurationError, EmbeddingClient, RerankClient, WrongServerError
 from qwen3_vllm._core.http.transport import Transport, send
 from qwen3_vllm._core.settings import EmbeddingSettings
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.embeddings import Encoding, WireDtype, embed
 from qwen3_vllm.langchain import Qwen3VLLMEmbeddings as LangChainEmbeddings
 from qwen3_vllm.langchain import Qwen3VLLMReranker as LangChainReranker
 from qwen3_vllm.llama_index import Qwen3VLLMEmbeddings as LlamaIndexEmbeddings
@@ -72,12 +72,12 @@ def test_documents_embed_as_in_transformers(
 @pytest.mark.parametrize("encoding", ["bytes_only", "base64"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_every_form_of_an_answer_holds_the_same_vectors(
-    encoding: wire.Encoding,
-    dtype: wire.WireDtype,
+    encoding: Encoding,
+    dtype: WireDtype,
     embedding_server: RunningServer,
     embedding_reference: ReferenceEmbedding,
 ) -> None:
-    call = wire.embeddings("qwen3_embedding", TEXTS, encoding=encoding, dtype=dtype)
+    call = embed("qwen3_embedding", TEXTS, encoding=encoding, dtype=dtype)
     settings = EmbeddingSettings(base_url=embedding_server.base_url)
     (vectors,) = Transport(settings, start_command="").run(send(call))
 

@@ -18,8 +18,26 @@ import numpy as np
 from packaging.version import Version
 
 from qwen3_vllm._core.prompts import CONTROL_TOKENS
+from qwen3_vllm._core.releases import (
+    BYTES_ONLY,
+    CLASSIFY_TOKENS,
+    EMBED_DTYPE,
+    EMPTY_TEXTS,
+    FULL_CONTEXT,
+    NESTED_ERRORS,
+    NO_SUCH_ROUTE,
+    SCORE_INSTRUCTION,
+    SCORE_TEMPLATE,
+)
 from tests.faults import Reply, Request
 
+# The releases that tests are parametrised over: those that answer, or are started, unlike the one before.
+RELEASES = (
+    *("0.10.0", "0.10.1", "0.11.0", "0.12.0", "0.13.0", "0.14.0", "0.15.1"),
+    *("0.19.1", "0.22.0", "0.29.0", "0.31.0", "0.32.0", "0.33.0"),
+)
+LONGEST_PROMPT = Version("0.18.0")  # says "your prompt contains" of an input that is too long
+ERRORS_AS_SUCCESS = Version("0.15.1")  # sends errors with status 200, this release alone
 END_TOKEN = "<|endoftext|>"
 _FIRST_CONTROL_ID = 151_643
 _SPLIT = re.compile("(" + "|".join(map(re.escape, CONTROL_TOKENS)) + ")")
@@ -147,7 +165,7 @@ class FakeVLLM:
 
     def _embeddings(self, body: dict[str, Any]) -> Reply | None:
         encoding, dimensions = body.get("encoding_format", "float"), body.get("dimensions")
-        if encoding not in ("float", "base64") and self.release < Version("0.13"):
+        if encoding not in ("float", "base64") and self.release < BYTES_ONLY:
             raise Refused(400, "Input should be 'float' or 'base64'", "Bad Request")
         if dimensions and not self.matryoshka:
             raise Refused(400, f"Model '{self.model}' does not support Matryoshka embeddings")
@@ -162,7 +180,7 @@ class FakeVLLM:
         if self._never_answers(prompts):
             return None
         vectors = [self.vector(ids, dimensions) for ids in prompts]
-        chosen = body.get("embed_dtype", "float32") if self.release >= Version("0.11.1") else "float32"
+        chosen = body.get("embed_dtype", "float32") if self.release >= EMBED_DTYPE else "float32"
         dtype = {"float32": "<f4", "float16": "<f2"}[chosen]
         if encoding == "bytes_only":
             content = np.stack(vectors).astype(dtype).tobytes()
@@ -195,7 +213,7 @@ class FakeVLLM:
         return self._answer(data, [self.encode(query + document) for query, document in pairs])
 
     def _classify(self, body: dict[str, Any]) -> Reply | None:
-        if any(not isinstance(text, str) for text in body["input"]) and self.release < Version("0.15"):
+        if any(not isinstance(text, str) for text in body["input"]) and self.release < CLASSIFY_TOKENS:
             raise Refused(400, "Input should be a valid string", "Bad Request")
         prompts = [self.encode(text) if isinstance(text, str) else text for text in body["input"]]
         if self._never_answers(prompts):
@@ -213,16 +231,16 @@ class FakeVLLM:
             raise Refused(400, "Input lengths must be either 1:1, 1:N or N:N")
         if not documents:
             raise Refused(400, "At least one text_pair element must be given")
-        if self.release < Version("0.16") and not all(queries + documents):
+        if self.release < EMPTY_TEXTS and not all(queries + documents):
             raise Refused(400, "The decoder prompt cannot be empty")
         return list(zip(queries, documents, strict=True))
 
     def _prompt(self, query: str, document: str, body: dict[str, Any]) -> list[int]:
         if self.kind == "cross-encoder":
             return self.encode(f"<s>{query}</s></s>{document}</s>")
-        if self.template is None or self.release < Version("0.14"):
+        if self.template is None or self.release < SCORE_TEMPLATE:
             return self.encode(query + document)
-        taken = ("instruction",) if self.release >= Version("0.22") else ()
+        taken = ("instruction",) if self.release >= SCORE_INSTRUCTION else ()
         variables = {name: body[name] for name in taken if name in body}
         messages = [{"role": "query", "content": query}, {"role": "document", "content": document}]
         return self.encode(render(self.template, messages=messages, **variables))
@@ -232,15 +250,15 @@ class FakeVLLM:
         longest = max(map(len, prompts))
         if longest > self.context:
             words = f"This model's maximum context length is {self.context} tokens. However, "
-            if self.release < Version("0.18"):
+            if self.release < LONGEST_PROMPT:
                 words += f"you requested {longest} tokens in the input for score generation."
-            elif self.release < Version("0.32"):
+            elif self.release < FULL_CONTEXT:
                 words += f"you requested 0 output tokens and your prompt contains {longest} input tokens, "
             else:
                 words += f"your prompt contains {longest} input tokens, which exceeds this limit even "
                 words += "without any output tokens. Please reduce the length of the input prompt."
             raise Refused(400, words)
-        return longest == self.context and self.release < Version("0.32")
+        return longest == self.context and self.release < FULL_CONTEXT
 
     # --- shapes ----------------------------------------------------------------------------------------
 
@@ -254,17 +272,16 @@ class FakeVLLM:
         return Reply.of_json({"object": "list", "model": self.model, "data": data, **usage})
 
     def _not_served(self, path: str) -> Reply:
-        if self.release >= Version("0.16"):
+        if self.release >= NO_SUCH_ROUTE:
             return Reply.of_json({"detail": "Not Found"}, 404)
         name = path.rpartition("/")[2].capitalize()
         return self._error(Refused(400, f"The model does not support {name} API"))
 
     def _error(self, refused: Refused) -> Reply:
         fields = {"message": str(refused), "type": refused.kind, "param": None, "code": refused.status}
-        if self.release < Version("0.10.1"):
+        if self.release < NESTED_ERRORS:
             return Reply.of_json({"object": "error", **fields}, refused.status)
-        # 0.15.1 answers errors with status 200.
-        return Reply.of_json({"error": fields}, 200 if self.version == "0.15.1" else refused.status)
+        return Reply.of_json({"error": fields}, 200 if self.release == ERRORS_AS_SUCCESS else refused.status)
 
 
 def _with_id(reply: Reply | None, request_id: str | None) -> Reply | None:

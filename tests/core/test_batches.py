@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from demo import qwen3_tokenizer
 from qwen3_vllm import errors
 from qwen3_vllm._core import batches as batching
-from qwen3_vllm._core.vllm_api.wire import Answer, Call
+from qwen3_vllm._core.vllm_api.calls import Answer, Call
 
 Refusal = Callable[[list[int]], errors.Qwen3VLLMError | None]
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import qwen3_vllm
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.calls import ServedModel
 from qwen3_vllm.cli import app
 from qwen3_vllm.doctor import Check, as_json, examine, samples
 from tests.fake_vllm import DEAF_TEMPLATE, END_TOKEN, RIGHT_TEMPLATE, STOCK_TEMPLATE, FakeVLLM
@@ -251,7 +251,7 @@ def test_the_key_is_in_no_check() -> None:
     ],
 )
 def test_official_models_are_known_by_name_or_folder(name: str, root: str | None, official: bool) -> None:
-    assert samples.is_official(wire.ServedModel(name, 8192, root), "Qwen3-Reranker-0.6B") is official
+    assert samples.is_official(ServedModel(name, 8192, root), "Qwen3-Reranker-0.6B") is official
 
 
 class OfficialReranker(Vllm):

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.http.transport import Flow, send
-from qwen3_vllm._core.vllm_api.wire import Answer, Call, is_too_long
+from qwen3_vllm._core.vllm_api.calls import Answer, Call
+from qwen3_vllm._core.vllm_api.error_bodies import is_too_long
 
 T = TypeVar("T")
 Failures = dict[int, errors.Qwen3VLLMError]

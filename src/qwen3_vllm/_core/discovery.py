@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.http.transport import Flow, OfLoop, send
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.calls import Call, models
+from qwen3_vllm._core.vllm_api.error_bodies import pools_full_context
 
 T = TypeVar("T")
 # They say nothing about the input, and the caller's own request would meet them too.
@@ -74,7 +75,7 @@ def ask_served(model: str | None) -> Flow[Served]:
         ModelNotFoundError: The server lists models, but not this one.
         WrongServerError: The server lists none.
     """
-    (listed,) = yield from send(wire.models())
+    (listed,) = yield from send(models())
     if isinstance(listed, errors.RouteNotFoundError) and model is not None:
         return Served(model, None)  # a proxy that passes on a few routes only
     if isinstance(listed, errors.Qwen3VLLMError):
@@ -101,7 +102,7 @@ def overlong(context: int) -> int:
     return context + context // 2 + 3
 
 
-def ask_limit(context: int, refused: wire.Call[Any]) -> Flow[int]:
+def ask_limit(context: int, refused: Call[Any]) -> Flow[int]:
     """Find out how long an input may be: the whole context, or one token less.
 
     Before 0.32.0 vLLM never answers a pooling input of exactly the context length when its scheduler splits
@@ -115,4 +116,4 @@ def ask_limit(context: int, refused: wire.Call[Any]) -> Flow[int]:
     (answer,) = yield from send(refused)
     if isinstance(answer, NO_ANSWER):
         raise answer
-    return context if wire.pools_full_context(answer) else context - 1
+    return context if pools_full_context(answer) else context - 1

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qwen3_vllm._core.embedding.client import EmbeddingClient, Vectors
+from qwen3_vllm._core.embedding.client import EmbeddingClient
 from qwen3_vllm._core.truncation_report import Truncation
+from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk.folder import Counts, Failure, Folder
 from qwen3_vllm.bulk.manifest import PROBE, check_probe
 from qwen3_vllm.bulk.parts import Fields, Part, Span

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from qwen3_vllm._core.embedding.client import Vectors
 from qwen3_vllm._core.truncation_report import Truncation
+from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.errors import ConfigurationError, WrongServerError
 
 # Embedded at the start and before each part appears: a name says little about which model answers to it.

@@ -14,7 +14,7 @@ from qwen3_vllm._core.discovery import ask_served
 from qwen3_vllm._core.embedding.client import EmbeddingClient
 from qwen3_vllm._core.http.transport import Transport, send_one
 from qwen3_vllm._core.truncation_report import Truncation
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.calls import tokenize
 from qwen3_vllm.bulk.engine import Job, Step, embed_parts, step_before
 from qwen3_vllm.bulk.folder import STDIN_COPY, Folder, locked
 from qwen3_vllm.bulk.manifest import PROBE, Input, Manifest, check_probe
@@ -261,7 +261,7 @@ def _tokens_per_character(job: Job, part: Part) -> float | None:
             break
     if not sample:
         return None
-    flow = send_one(wire.tokenize(job.model, sample[:_SAMPLE_CHARACTERS]))
+    flow = send_one(tokenize(job.model, sample[:_SAMPLE_CHARACTERS]))
     try:
         tokens = Transport(job.client, start_command="").run(flow)
     except Qwen3VLLMError:

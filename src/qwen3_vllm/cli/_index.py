@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from qwen3_vllm._core.embedding.client import EmbeddingClient, Vectors
+from qwen3_vllm._core.embedding.client import EmbeddingClient
+from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk.manifest import PROBE, Manifest, check_probe
 from qwen3_vllm.bulk.parts import Fields, Scan, scan
 from qwen3_vllm.bulk.rows import Reader

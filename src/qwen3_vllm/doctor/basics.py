@@ -8,10 +8,10 @@ from packaging.version import InvalidVersion, Version
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.releases import OLDEST
+from qwen3_vllm._core.vllm_api.calls import Call, ServedModel, models, tokenize, version
 from qwen3_vllm.doctor.checks import Examination
 
-_OLDEST = Version("0.10.0")
 _SHORT_CONTEXT = 512
 _CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
 # The id of <|endoftext|>, the first control token; all ids from there are control tokens.
@@ -33,12 +33,12 @@ _POST: dict[str, dict[str, object]] = {
 }
 
 
-def examine_basics(examination: Examination) -> wire.ServedModel | None:
+def examine_basics(examination: Examination) -> ServedModel | None:
     """Examine what all servers have in common; gives the model, or None where nothing more can be asked."""
     served = None
     with examination.checking("reachable"):
         start = time.perf_counter()
-        listed = examination.ask(wire.models())
+        listed = examination.ask(models())
         if not listed:
             raise errors.WrongServerError(f"{examination.root} lists no model at /v1/models")
         served = listed[0]
@@ -55,25 +55,25 @@ def examine_basics(examination: Examination) -> wire.ServedModel | None:
 
 
 def _first_answer(examination: Examination) -> object:
-    (answer,) = examination.ask_as_stranger(wire.models())
+    (answer,) = examination.ask_as_stranger(models())
     return answer
 
 
 def _version(examination: Examination) -> None:
     try:
-        version = examination.ask(wire.version())
-        release = Version(version)
+        answer = examination.ask(version())
+        release = Version(answer)
     except (errors.Qwen3VLLMError, InvalidVersion):
         examination.note("version", "warn", "the server does not tell", "Let the proxy pass on GET /version")
         return
-    if release < _OLDEST:
-        advice = f"Upgrade vLLM: this package is made for {_OLDEST} and newer"
-        examination.note("version", "warn", f"vLLM {version}", advice)
+    if release < OLDEST:
+        advice = f"Upgrade vLLM: this package is made for {OLDEST} and newer"
+        examination.note("version", "warn", f"vLLM {answer}", advice)
     else:
-        examination.note("version", "ok", f"vLLM {version}")
+        examination.note("version", "ok", f"vLLM {answer}")
 
 
-def _context(examination: Examination, served: wire.ServedModel) -> None:
+def _context(examination: Examination, served: ServedModel) -> None:
     length = served.max_model_len
     if length is None:
         advice = (
@@ -91,7 +91,7 @@ def examine_tokenizer(examination: Examination, model: str) -> int:
     """Check that Qwen3's control tokens are single tokens there; gives the id of the first of them."""
     with examination.checking("tokenizer"):
         try:
-            seen = examination.ask(wire.tokenize(model, "".join(_CONTROL_TOKENS), add_special_tokens=False))
+            seen = examination.ask(tokenize(model, "".join(_CONTROL_TOKENS), add_special_tokens=False))
         except errors.RouteNotFoundError:
             advice = (
                 "Let the proxy pass on POST /tokenize; until then too long texts fail instead of being cut"
@@ -120,11 +120,11 @@ def _control_ids(first: int) -> list[int]:
 
 def control_tokens(examination: Examination, model: str, text: str, first: int) -> int:
     """How many tokens of `text` act as control tokens, whose ids start at `first`."""
-    ids = examination.ask(wire.tokenize(model, text, add_special_tokens=False))
+    ids = examination.ask(tokenize(model, text, add_special_tokens=False))
     return sum(token >= first for token in ids)
 
 
-def _guarding(examination: Examination, served: wire.ServedModel | None) -> None:
+def _guarding(examination: Examination, served: ServedModel | None) -> None:
     """Find the routes that serve a stranger, by the smallest request of each.
 
     Any refusal but one for the key says nothing about the key. Where the model's name is not known, vLLM
@@ -132,9 +132,9 @@ def _guarding(examination: Examination, served: wire.ServedModel | None) -> None
     """
     name = served.name if served is not None else ""
     serves = (int,) if served is not None else (int, errors.ModelNotFoundError)
-    calls = [wire.Call(path, None, lambda answer: answer.status) for path in _GET]
+    calls = [Call(path, None, lambda answer: answer.status) for path in _GET]
     calls += [
-        wire.Call(path, {"model": name, **body}, lambda answer: answer.status) for path, body in _POST.items()
+        Call(path, {"model": name, **body}, lambda answer: answer.status) for path, body in _POST.items()
     ]
     answers = dict(zip((*_GET, *_POST), examination.ask_as_stranger(*calls), strict=True))
     closed = [path for path, answer in answers.items() if isinstance(answer, errors.AuthenticationError)]

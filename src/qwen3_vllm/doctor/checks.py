@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from qwen3_vllm import errors
 from qwen3_vllm._core.http.transport import Flow, Transport, send, send_one
 from qwen3_vllm._core.settings import ServerSettings
-from qwen3_vllm._core.vllm_api.wire import Call
+from qwen3_vllm._core.vllm_api.calls import Call
 
 T = TypeVar("T")
 Status = Literal["ok", "warn", "fail", "skip"]

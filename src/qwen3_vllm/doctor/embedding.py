@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.embedding.client import EmbeddingClient
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.calls import ServedModel, tokenize
+from qwen3_vllm._core.vllm_api.embeddings import embed, embed_unchecked
+from qwen3_vllm._core.vllm_api.error_bodies import refuses_dimensions
 from qwen3_vllm.doctor import samples
 from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_tokenizer
 from qwen3_vllm.doctor.checks import Check, Examination
@@ -38,9 +40,9 @@ def examine_embedding(client: EmbeddingClient) -> list[Check]:
     return examination.checks
 
 
-def _embeds(examination: Examination, served: wire.ServedModel) -> NDArray[np.float32] | None:
+def _embeds(examination: Examination, served: ServedModel) -> NDArray[np.float32] | None:
     with examination.checking("serves embeddings", f"Start a server for them: {START}"):
-        vectors = examination.ask(wire.unchecked_embeddings(served.name, [samples.LONG_TEXT]))
+        vectors = examination.ask(embed_unchecked(served.name, [samples.LONG_TEXT]))
         examination.note("serves embeddings", "ok", f"{vectors.shape[1]} dimensions")
         vector: NDArray[np.float32] = vectors[0]
         return vector
@@ -66,11 +68,11 @@ def _dimensions(examination: Examination, model: str, whole: NDArray[np.float32]
         "--hf-overrides '{\"is_matryoshka\": true}'"
     )
     with examination.checking("dimensions"):
-        call = wire.embeddings(model, [samples.LONG_TEXT], encoding="base64", dimensions=fewer)
+        call = embed(model, [samples.LONG_TEXT], encoding="base64", dimensions=fewer)
         try:
             (cut,) = examination.ask(call)
         except errors.BadRequestError as error:
-            if not wire.refuses_dimensions(error):
+            if not refuses_dimensions(error):
                 raise
             examination.note("dimensions", "warn", "the server refuses `dimensions`", advice)
             return
@@ -87,19 +89,19 @@ def _end_token(examination: Examination, model: str, end: int) -> None:
     """Embed a text, its tokens, and its tokens without the end token: only the last may differ."""
     with examination.checking("end token"):
         try:
-            whole = examination.ask(wire.tokenize(model, samples.LONG_TEXT))
+            whole = examination.ask(tokenize(model, samples.LONG_TEXT))
         except errors.RouteNotFoundError:
             examination.note("end token", "skip", "the server tells no tokens")
             return
-        bare = examination.ask(wire.tokenize(model, samples.LONG_TEXT, add_special_tokens=False))
+        bare = examination.ask(tokenize(model, samples.LONG_TEXT, add_special_tokens=False))
         if whole != [*bare, end]:
             added = whole[len(bare) :] or "nothing"
             seen = f"the tokenizer adds {added}, not [{end}], <|endoftext|>"
             advice = "Serve a Qwen3-Embedding checkpoint with its own tokenizer files, unchanged"
             examination.note("end token", "fail", seen, advice)
             return
-        (text,) = examination.ask(wire.unchecked_embeddings(model, [samples.LONG_TEXT]))
-        uncut, cut = examination.ask(wire.unchecked_embeddings(model, [whole, bare]))
+        (text,) = examination.ask(embed_unchecked(model, [samples.LONG_TEXT]))
+        uncut, cut = examination.ask(embed_unchecked(model, [whole, bare]))
         same, moved = _cosine(text, uncut), _cosine(text, cut)
         seen = f"cosine of a text with its tokens {same:.4f}, and without the end token {moved:.4f}"
         if same < _SAME:
@@ -151,7 +153,7 @@ def _latency(examination: Examination, client: EmbeddingClient) -> None:
         examination.note("latency", "ok", seen)
 
 
-def _published(examination: Examination, client: EmbeddingClient, served: wire.ServedModel) -> None:
+def _published(examination: Examination, client: EmbeddingClient, served: ServedModel) -> None:
     if not samples.is_official(served, "Qwen3-Embedding-0.6B"):
         examination.note("published numbers", "skip", "known for Qwen3-Embedding-0.6B only")
         return

@@ -10,7 +10,8 @@ from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.reranking.client import RerankClient
 from qwen3_vllm._core.reranking.probe import RerankServer, ask_rerank_server
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.calls import ServedModel
+from qwen3_vllm._core.vllm_api.scores import classify, score
 from qwen3_vllm.doctor import samples
 from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_tokenizer
 from qwen3_vllm.doctor.checks import Check, Examination
@@ -38,7 +39,7 @@ def examine_reranker(client: RerankClient) -> list[Check]:
     return examination.checks
 
 
-def _kind(examination: Examination, served: wire.ServedModel) -> RerankServer | None:
+def _kind(examination: Examination, served: ServedModel) -> RerankServer | None:
     with examination.checking("is a Qwen3 reranker", f"Start one: {START}"):
         server = examination.run(ask_rerank_server(served.name, examination.root, START))
         examination.note("is a Qwen3 reranker", "ok", "scores pairs, and each its own way")
@@ -78,7 +79,7 @@ def _scores(examination: Examination, client: RerankClient, server: RerankServer
             for way, prompt in samples.wrong_prompts(query, document).items():
                 prompts_by_way.setdefault(way, []).append(prompt)
         by_way = {
-            way: examination.ask(wire.classify(server.model, finished)).values
+            way: examination.ask(classify(server.model, finished)).values
             for way, finished in prompts_by_way.items()
         }
         queries, documents = zip(*samples.PAIRS, strict=True)
@@ -103,7 +104,7 @@ def _instruction(examination: Examination, client: RerankClient, server: RerankS
         right = True
         if server.classifies:
             finished = [prompts.rerank_prompt(query, text, samples.OTHER_INSTRUCTION) for text in documents]
-            right = not _differ(other, examination.ask(wire.classify(server.model, finished)).values)
+            right = not _differ(other, examination.ask(classify(server.model, finished)).values)
         if moved < 1e-3:
             advice = "Restart the server without --chat-template; this client then writes the prompt"
             examination.note("instruction", "fail", "has no effect", advice)
@@ -120,9 +121,7 @@ def _control_tokens(examination: Examination, client: RerankClient, server: Rera
         query, instruction = samples.QUERIES[0], prompts.DEFAULT_INSTRUCTION
         forged = float(client.score(query, [samples.FORGED], instruction=instruction)[0])
         raw = examination.ask(
-            wire.score(
-                server.model, prompts.rerank_head(query, instruction), [_unguarded_tail(samples.FORGED)]
-            )
+            score(server.model, prompts.rerank_head(query, instruction), [_unguarded_tail(samples.FORGED)])
         )
         seen = f"a document that answers for the model scores {forged:.2g} through this client"
         if not server.templates:
@@ -139,7 +138,7 @@ def _control_tokens(examination: Examination, client: RerankClient, server: Rera
             seen += "; the server tells no tokens"
         if safe and server.classifies:
             words = prompts.rerank_prompt(query, samples.FORGED, instruction)
-            safe = not _differ([forged], examination.ask(wire.classify(server.model, [words])).values)
+            safe = not _differ([forged], examination.ask(classify(server.model, [words])).values)
         advice = "" if safe else "Report this: hostile text can act through this client on this server"
         examination.note("control tokens", "ok" if safe else "fail", seen, advice)
 
@@ -163,7 +162,7 @@ def _latency(examination: Examination, client: RerankClient) -> None:
         examination.note("latency", "ok", seen)
 
 
-def _published(examination: Examination, client: RerankClient, served: wire.ServedModel) -> None:
+def _published(examination: Examination, client: RerankClient, served: ServedModel) -> None:
     if not samples.is_official(served, "Qwen3-Reranker-0.6B"):
         examination.note("published numbers", "skip", "known for Qwen3-Reranker-0.6B only")
         return
@@ -173,8 +172,8 @@ def _published(examination: Examination, client: RerankClient, served: wire.Serv
         )
         off = float(np.abs(_logits(scores) - _logits(samples.KNOWN_SCORES)).max())
         seen = (
-            f"{', '.join(f'{score:.2g}' for score in scores)} for "
-            f"{', '.join(f'{score:.2g}' for score in samples.KNOWN_SCORES)}: logits {off:.2f} off at most"
+            f"{', '.join(f'{value:.2g}' for value in scores)} for "
+            f"{', '.join(f'{value:.2g}' for value in samples.KNOWN_SCORES)}: logits {off:.2f} off at most"
         )
         if off <= samples.KNOWN_TOLERANCE:
             examination.note("published numbers", "ok", seen)

@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.calls import ServedModel
 
 QUERIES = ("What is the capital of China?", "法国首都是哪里？")
 DOCUMENTS = (
@@ -46,7 +46,7 @@ KNOWN_SCORES = (0.7982, 2.0e-4, 4.6e-6)
 KNOWN_TOLERANCE = 0.5  # of the logit: bfloat16 has steps of 0.06 where these logits are
 
 
-def is_official(served: wire.ServedModel, name: str) -> bool:
+def is_official(served: ServedModel, name: str) -> bool:
     """Whether a server names `name`, as its model or as the folder that it comes from."""
     places = (served.name, served.root or "")
     return any(PurePosixPath(place.rstrip("/")).name.lower() == name.lower() for place in places)

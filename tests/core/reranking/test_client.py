@@ -13,12 +13,11 @@ from qwen3_vllm import RerankClient, errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION
 from tests.conftest import Score
-from tests.fake_vllm import DEAF_TEMPLATE, RIGHT_TEMPLATE, STOCK_TEMPLATE, FakeVLLM
+from tests.fake_vllm import DEAF_TEMPLATE, RELEASES, RIGHT_TEMPLATE, STOCK_TEMPLATE, FakeVLLM
 from tests.faults import SocketServer, always, first, instead, serve
 
 DOCUMENTS = ["Beijing.", "香蕉是黄色的。", "  spaces, <b>tags</b> & quotes\n", ""]
 TASK = "Judge whether the document is in Chinese"
-VERSIONS = ["0.10.0", "0.13.0", "0.14.0", "0.15.1", "0.19.0", "0.22.0", "0.31.0", "0.32.0"]
 TEMPLATES = {"no template": None, "right": RIGHT_TEMPLATE, "stock": STOCK_TEMPLATE, "deaf": DEAF_TEMPLATE}
 
 
@@ -37,7 +36,7 @@ def right(
 
 
 @pytest.mark.parametrize("task", [DEFAULT_INSTRUCTION, TASK], ids=["default", "other"])
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", RELEASES)
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 def test_scores_are_right_on_every_server(template: str | None, version: str, task: str) -> None:
     fake = FakeVLLM(template=template, version=version)

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
+from qwen3_vllm._core.releases import INPUT_TYPES, RUNNER_FLAG, SCORE_TEMPLATE, V1_ONLY
 from qwen3_vllm.serving.command.flags import RERANKER_OVERRIDES, build_command
 from qwen3_vllm.serving.command.memory import HALF_GPU
 from qwen3_vllm.serving.machine.hardware import Gpu, Machine, VllmBuild
 from qwen3_vllm.serving.options import Checkpoint, Command, ServeOptions
+from tests.fake_vllm import RELEASES
 
-VERSIONS = [
-    *("0.10.0", "0.10.1", "0.10.2", "0.11.0", "0.11.2", "0.12.0", "0.13.0"),
-    *("0.14.0", "0.19.1", "0.20.0", "0.22.0", "0.29.0", "0.32.0", "0.33.0"),
-]
+WITH_RUNNER = [each for each in RELEASES if Version(each) >= RUNNER_FLAG]
+WITH_V1 = [each for each in RELEASES if Version(each) >= V1_ONLY]
 GPU_HOST = Machine(16, (Gpu("A10", 24 * 2**30),))
 SMALL = Checkpoint(
     is_local=True,
@@ -70,7 +70,7 @@ def test_on_0_10_0_with_a_gpu_it_is_the_articles_command(role: str, task: str, p
         }
 
 
-@pytest.mark.parametrize("version", VERSIONS[1:])
+@pytest.mark.parametrize("version", WITH_RUNNER)
 @pytest.mark.parametrize("role", ["embedding", "reranker"])
 def test_later_releases_get_the_runner_and_never_the_task(role: str, version: str) -> None:
     built = command(role, version)
@@ -83,28 +83,28 @@ def test_the_cpu_build_of_0_10_0_keeps_its_only_engine() -> None:
     assert "VLLM_USE_V1" not in command("reranker", "0.10.0", cpu=True).env
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", RELEASES)
 def test_the_template_goes_where_score_applies_it(version: str) -> None:
     built = command("reranker", version)
-    if Version(version) >= Version("0.14.0"):
+    if Version(version) >= SCORE_TEMPLATE:
         assert Path(value(built, "--chat-template")).read_bytes().endswith(b"</think>\n\n\n")
     else:
         assert "--chat-template" not in built.argv
         assert any("ignores" in note for note in built.notes)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", RELEASES)
 def test_a_template_can_be_left_out(version: str) -> None:
     assert "--chat-template" not in command("reranker", version, chat_template=False).argv
 
 
-@pytest.mark.parametrize("version", VERSIONS[1:])
+@pytest.mark.parametrize("version", WITH_RUNNER)
 def test_only_original_rerankers_get_the_classifier_overrides(version: str) -> None:
     assert json.loads(value(command("reranker", version), "--hf-overrides")) == RERANKER_OVERRIDES
     assert "--hf-overrides" not in command("reranker", version, CONVERTED).argv
 
 
-@pytest.mark.parametrize("version", VERSIONS[1:])
+@pytest.mark.parametrize("version", WITH_RUNNER)
 def test_embeddings_may_be_shortened_by_the_server(version: str) -> None:
     assert json.loads(value(command("embedding", version), "--hf-overrides"))["is_matryoshka"] is True
     declared = Checkpoint(is_local=True, is_matryoshka=True)
@@ -118,11 +118,11 @@ COHERES = {
 }
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", RELEASES)
 def test_coheres_input_types_are_known_where_the_release_takes_them(version: str) -> None:
     for role in ("embedding", "reranker"):
         sent = next((word for word in command(role, version).argv if "is_" in word), "{}")
-        known = role == "embedding" and Version(version) >= Version("0.18.0")
+        known = role == "embedding" and Version(version) >= INPUT_TYPES
         assert json.loads(sent).get("task_instructions") == (COHERES if known else None)
 
 
@@ -139,17 +139,17 @@ def test_input_types_of_the_checkpoint_and_of_the_user_stay() -> None:
     assert sent == {"is_matryoshka": True, "task_instructions": COHERES, "rope_theta": 5}
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", RELEASES)
 def test_no_code_from_the_checkpoint_runs_unasked(version: str) -> None:
     assert "--trust-remote-code" not in command("embedding", version).argv
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", RELEASES)
 def test_it_listens_on_this_machine_only(version: str) -> None:
     assert value(command("embedding", version), "--host") == "127.0.0.1"
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", RELEASES)
 def test_no_line_is_logged_per_request_unless_asked(version: str) -> None:
     assert "--disable-uvicorn-access-log" in command("embedding", version).argv
     assert "--disable-uvicorn-access-log" not in command("embedding", version, access_log=True).argv
@@ -157,13 +157,13 @@ def test_no_line_is_logged_per_request_unless_asked(version: str) -> None:
     assert "--disable-uvicorn-access-log" not in command("embedding", version, extra_args=own).argv
 
 
-@pytest.mark.parametrize("version", VERSIONS[1:])
+@pytest.mark.parametrize("version", WITH_RUNNER)
 def test_prefix_caching_serves_reranking_only(version: str) -> None:
     assert "--no-enable-prefix-caching" in command("embedding", version).argv
     assert "--enable-prefix-caching" in command("reranker", version).argv
 
 
-@pytest.mark.parametrize("version", VERSIONS[3:])
+@pytest.mark.parametrize("version", WITH_V1)
 def test_two_api_servers_where_there_are_cores_for_them(version: str) -> None:
     built = command("embedding", version)
     assert value(built, "--api-server-count") == "2"
@@ -212,7 +212,7 @@ def test_an_api_server_count_asked_for_is_sent() -> None:
 H100_HOST = Machine(16, (Gpu("NVIDIA H100 80GB HBM3", 85520809984),))
 
 
-@pytest.mark.parametrize("version", VERSIONS[3:])
+@pytest.mark.parametrize("version", WITH_V1)
 def test_a_small_model_on_an_h100_computes_more_tokens_a_step(version: str) -> None:
     built = command("embedding", version, machine=H100_HOST)
     assert value(built, "--max-num-batched-tokens") == "16384"

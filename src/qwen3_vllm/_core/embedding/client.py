@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
 from qwen3_vllm import errors
@@ -26,9 +25,9 @@ from qwen3_vllm._core.embedding.truncation import Fitted, fit, truncation_of
 from qwen3_vllm._core.http.transport import Flow, Transport
 from qwen3_vllm._core.settings import EmbeddingSettings
 from qwen3_vllm._core.truncation_report import Truncation
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.calls import Call
+from qwen3_vllm._core.vllm_api.embeddings import Vectors, embed
 
-Vectors = NDArray[np.float32]
 Lists = list[list[float]]
 Report = Callable[[Truncation], None]
 
@@ -224,8 +223,8 @@ class EmbeddingClient(EmbeddingSettings):
         if lists is not None:
             lists[:] = [[]] * len(texts)
 
-        def call(batch: list[int]) -> wire.Call[Vectors]:
-            return wire.embeddings(
+        def call(batch: list[int]) -> Call[Vectors]:
+            return embed(
                 server.model,
                 inputs[batch[0] : batch[-1] + 1] if adjoin(batch) else [inputs[index] for index in batch],
                 encoding=server.encoding,

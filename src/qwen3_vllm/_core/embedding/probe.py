@@ -6,7 +6,8 @@ from qwen3_vllm import errors
 from qwen3_vllm._core.discovery import Known, Served
 from qwen3_vllm._core.http.transport import Flow, send
 from qwen3_vllm._core.settings import EmbeddingSettings
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.embeddings import Encoding, WireDtype, embed_letter
+from qwen3_vllm._core.vllm_api.error_bodies import refuses_dimensions
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,8 @@ class EmbeddingServer:
     model: str
     context: int | None
     width: int
-    encoding: wire.Encoding
-    dtype: wire.WireDtype
+    encoding: Encoding
+    dtype: WireDtype
     cuts: bool
     root: str | None
     limit: Known[int] = field(default_factory=Known, compare=False)
@@ -43,12 +44,12 @@ def ask_embedding_server(
         WrongServerError: It makes no embeddings.
         ConfigurationError: Its vectors have fewer numbers than `dimensions`.
     """
-    encoding: wire.Encoding = "bytes_only"
-    dtype: wire.WireDtype = settings.wire_dtype
+    encoding: Encoding = "bytes_only"
+    dtype: WireDtype = settings.wire_dtype
     cuts = settings.dimensions is not None
     while True:
         (probe,) = yield from send(
-            wire.embedding_probe(
+            embed_letter(
                 served.model,
                 encoding=encoding,
                 dtype=dtype,
@@ -63,7 +64,7 @@ def ask_embedding_server(
             ) from probe
         if not isinstance(probe, errors.BadRequestError):
             raise probe
-        if cuts and wire.refuses_dimensions(probe):
+        if cuts and refuses_dimensions(probe):
             cuts = False  # then we cut them
         elif encoding == "bytes_only":
             encoding, dtype = "base64", "float32"  # before vLLM 0.13; a choice of type is from 0.11.1

@@ -9,7 +9,8 @@ from qwen3_vllm._core.discovery import ask_limit, overlong
 from qwen3_vllm._core.embedding.probe import EmbeddingServer
 from qwen3_vllm._core.http.transport import Flow, send
 from qwen3_vllm._core.truncation_report import Truncation
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.calls import TokenIds, tokenize
+from qwen3_vllm._core.vllm_api.embeddings import embed
 
 
 class Fitted(NamedTuple):
@@ -18,7 +19,7 @@ class Fitted(NamedTuple):
     `left_to_server` are those that it must cut because it counts no tokens for us.
     """
 
-    inputs: list[str | wire.TokenIds]
+    inputs: list[str | TokenIds]
     refused: Failures
     cut: dict[int, int]
     left_to_server: frozenset[int]
@@ -31,7 +32,7 @@ def fit(server: EmbeddingServer, texts: list[str], *, truncate: bool) -> Flow[Fi
     Transformers keeps the first tokens and the end token, whose state is the embedding. Only texts that
     may have more tokens than all servers take, by their bytes, are counted.
     """
-    inputs: list[str | wire.TokenIds] = list(texts)
+    inputs: list[str | TokenIds] = list(texts)
     context = server.context
     # One place is for the end token that the tokenizer appends.
     if context is None or not may_exceed(texts, context - 2):
@@ -40,12 +41,12 @@ def fit(server: EmbeddingServer, texts: list[str], *, truncate: bool) -> Flow[Fi
     if not long:
         return Fitted(inputs, {}, {}, frozenset(), 0)
     end, *counted = yield from send(
-        wire.tokenize(server.model, ""), *(wire.tokenize(server.model, texts[i]) for i in long)
+        tokenize(server.model, ""), *(tokenize(server.model, texts[i]) for i in long)
     )
     longest = max((len(tokens) for tokens in counted if isinstance(tokens, list)), default=context)
     limit = context - 1
     if longest > limit:
-        refusal = wire.embeddings(server.model, [[0] * overlong(context)], encoding="base64")
+        refusal = embed(server.model, [[0] * overlong(context)], encoding="base64")
         limit = yield from server.limit.get(lambda: ask_limit(context, refusal))
     if isinstance(end, errors.RouteNotFoundError):
         left = [index for index in long if truncate and token_bound(texts[index]) >= limit]

@@ -38,7 +38,8 @@ from qwen3_vllm._core.http.request_ids import HEADER as REQUEST_ID
 from qwen3_vllm._core.http.request_ids import RequestIds
 from qwen3_vllm._core.http.slots import ConcurrencyLimit, Place
 from qwen3_vllm._core.settings import ServerSettings
-from qwen3_vllm._core.vllm_api.wire import Answer, Call, raise_for_error
+from qwen3_vllm._core.vllm_api.calls import Answer, Call
+from qwen3_vllm._core.vllm_api.error_bodies import raise_for_error
 
 T = TypeVar("T")
 # A flow yields calls, and is sent their results, errors among them, in the same order; or it yields a

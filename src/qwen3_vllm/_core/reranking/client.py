@@ -23,7 +23,9 @@ from qwen3_vllm._core.reranking.routes import Route, call_of, route_of
 from qwen3_vllm._core.reranking.truncation import Pair, fit
 from qwen3_vllm._core.settings import RerankSettings
 from qwen3_vllm._core.truncation_report import Truncation
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.calls import Call
+from qwen3_vllm._core.vllm_api.error_bodies import is_too_long
+from qwen3_vllm._core.vllm_api.scores import Scores
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +187,7 @@ class RerankClient(RerankSettings):
         pairs, refused = fitted.pairs, fitted.refused
         scores = np.empty(len(pairs), np.float32)
 
-        def store(batch: list[int], answer: wire.Scores) -> None:
+        def store(batch: list[int], answer: Scores) -> None:
             scores[batch] = answer.values
 
         routes: dict[Route, list[int]] = {}
@@ -194,7 +196,7 @@ class RerankClient(RerankSettings):
                 routes.setdefault(route_of(server, pair, task, self.template), []).append(index)
         taken = {index: route for route, indexes in routes.items() for index in indexes}
 
-        def call(batch: list[int]) -> wire.Call[wire.Scores]:
+        def call(batch: list[int]) -> Call[Scores]:
             return call_of(server, taken[batch[0]], [pairs[index] for index in batch], task)
 
         sizes = [len(pair.document) for pair in pairs]
@@ -228,4 +230,4 @@ class RerankClient(RerankSettings):
 
 def _of_another_server(error: errors.Qwen3VLLMError) -> bool:
     """Whether the server seems another than the one that was asked: what fits there is not too long."""
-    return isinstance(error, errors.ModelNotFoundError | errors.RouteNotFoundError) or wire.is_too_long(error)
+    return isinstance(error, errors.ModelNotFoundError | errors.RouteNotFoundError) or is_too_long(error)

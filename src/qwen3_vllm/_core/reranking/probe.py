@@ -17,7 +17,9 @@ from qwen3_vllm._core import prompts
 from qwen3_vllm._core.discovery import NO_ANSWER, Known, ask_limit, ask_served, overlong
 from qwen3_vllm._core.http.transport import Flow, send
 from qwen3_vllm._core.settings import Template
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.calls import Call, tokenize, tokenize_pair
+from qwen3_vllm._core.vllm_api.embeddings import embed
+from qwen3_vllm._core.vllm_api.scores import Scores, classify, score
 
 logger = logging.getLogger(__name__)
 
@@ -96,11 +98,11 @@ class RerankServer:
     lengths: Known[Lengths] = field(default_factory=Known, compare=False)
 
 
-def fingerprint_call(model: str) -> wire.Call[wire.Scores]:
-    return wire.score(model, "a", ["b"], instruction=_INSTRUCTION)
+def fingerprint_call(model: str) -> Call[Scores]:
+    return score(model, "a", ["b"], instruction=_INSTRUCTION)
 
 
-def fingerprint_of(scores: wire.Scores) -> Fingerprint:
+def fingerprint_of(scores: Scores) -> Fingerprint:
     return Fingerprint(scores.prompt_tokens, float(_logits(scores)[0]))
 
 
@@ -127,18 +129,18 @@ def ask_rerank_server(
     head = prompts.rerank_head(_QUERY, prompts.DEFAULT_INSTRUCTION)
     pair, *scored, expected, expected_instructed = yield from send(
         fingerprint_call(name),
-        wire.score(name, _QUERY, _DOCUMENTS),
-        wire.score(name, _QUERY, _DOCUMENTS, instruction=_INSTRUCTION),
-        wire.score(name, head, [prompts.rerank_tail(document) for document in _DOCUMENTS]),
-        wire.classify(name, finished),
-        wire.classify(name, finished_instructed),
+        score(name, _QUERY, _DOCUMENTS),
+        score(name, _QUERY, _DOCUMENTS, instruction=_INSTRUCTION),
+        score(name, head, [prompts.rerank_tail(document) for document in _DOCUMENTS]),
+        classify(name, finished),
+        classify(name, finished_instructed),
     )
     if isinstance(pair, errors.RouteNotFoundError):
         raise wrong("which scores no pairs: a chat model, say, or an embedding model") from pair
     classifies = not isinstance(expected, errors.RouteNotFoundError)
     if not classifies and (yield from _embeds(name)):
         raise wrong("an embedding model, whose scores are cosines of the two texts") from None
-    (control,) = yield from send(wire.tokenize(name, _CONTROL_TEXT, add_special_tokens=False))
+    (control,) = yield from send(tokenize(name, _CONTROL_TEXT, add_special_tokens=False))
     if not isinstance(control, errors.Qwen3VLLMError) and len(control) != _CONTROL_TOKENS:
         raise wrong("whose tokenizer is not Qwen3's: another family of rerankers, bge or jina say")
     pair, raw, instructed, split = (_scores(result) for result in (pair, *scored))
@@ -215,16 +217,16 @@ def _check(template: Template, templates: bool, fits: bool, classifies: bool, ro
 
 def ask_lengths(server: RerankServer, context: int) -> Flow[Lengths]:
     """Ask how long a prompt may be, and whether one may come as token ids (vLLM 0.15 and newer)."""
-    limit = yield from ask_limit(context, wire.score(server.model, "a", [" a" * overlong(context)]))
+    limit = yield from ask_limit(context, score(server.model, "a", [" a" * overlong(context)]))
     return Lengths(limit, server.classifies and (yield from _takes_tokens(server.model)))
 
 
 def _takes_tokens(model: str) -> Flow[bool]:
     prompt = prompts.rerank_prompt(_QUERY, _DOCUMENTS[0], prompts.DEFAULT_INSTRUCTION)
-    (tokens,) = yield from send(wire.tokenize(model, prompt, add_special_tokens=False))
+    (tokens,) = yield from send(tokenize(model, prompt, add_special_tokens=False))
     if isinstance(tokens, errors.Qwen3VLLMError):
         return False
-    as_text, as_tokens = yield from send(wire.classify(model, [prompt]), wire.classify(model, [tokens]))
+    as_text, as_tokens = yield from send(classify(model, [prompt]), classify(model, [tokens]))
     if isinstance(as_tokens, NO_ANSWER):
         raise as_tokens
     if isinstance(as_tokens, errors.Qwen3VLLMError):
@@ -232,49 +234,49 @@ def _takes_tokens(model: str) -> Flow[bool]:
     return _same(_scores(as_text), as_tokens, _SIMILAR_LOGIT)
 
 
-def _scores(result: wire.Scores | errors.Qwen3VLLMError) -> wire.Scores:
+def _scores(result: Scores | errors.Qwen3VLLMError) -> Scores:
     if isinstance(result, errors.Qwen3VLLMError):
         raise result
     return result
 
 
-def _logits(scores: wire.Scores) -> NDArray[np.float64]:
+def _logits(scores: Scores) -> NDArray[np.float64]:
     p = scores.values.astype(np.float64).clip(1e-6, 1 - 1e-6)
     logits: NDArray[np.float64] = np.log(p / (1 - p))
     return logits
 
 
-def _same(some: wire.Scores, others: wire.Scores, tolerance: float = _SAME_LOGIT) -> bool:
+def _same(some: Scores, others: Scores, tolerance: float = _SAME_LOGIT) -> bool:
     """Whether both are scores of the same prompts: as many tokens, and logits alike."""
     if some.prompt_tokens and others.prompt_tokens and some.prompt_tokens != others.prompt_tokens:
         return False
     return bool(np.abs(_logits(some) - _logits(others)).max() <= tolerance)
 
 
-def _constant(scores: wire.Scores) -> bool:
+def _constant(scores: Scores) -> bool:
     return bool(np.ptp(_logits(scores)) < 1e-3)
 
 
 def _embeds(model: str) -> Flow[bool]:
-    (answer,) = yield from send(wire.embeddings(model, ["a"], encoding="base64"))
+    (answer,) = yield from send(embed(model, ["a"], encoding="base64"))
     return not isinstance(answer, errors.Qwen3VLLMError)
 
 
-def _tells_texts_apart(model: str, finished: Sequence[str], split: wire.Scores) -> Flow[bool]:
+def _tells_texts_apart(model: str, finished: Sequence[str], split: Scores) -> Flow[bool]:
     """Whether it matters where a prompt is split: to a server that only joins the two texts it does not."""
     start = finished[0][: len(prompts.RERANK_PREFIX) // 2]
-    (elsewhere,) = yield from send(wire.score(model, start, [p.removeprefix(start) for p in finished]))
+    (elsewhere,) = yield from send(score(model, start, [p.removeprefix(start) for p in finished]))
     return not _same(split, _scores(elsewhere), _SIMILAR_LOGIT)
 
 
-def _renders(model: str, instruction: str, finished: Sequence[str], scored: wire.Scores) -> Flow[bool | None]:
+def _renders(model: str, instruction: str, finished: Sequence[str], scored: Scores) -> Flow[bool | None]:
     """Whether the server's template gives the finished prompts, token by token, where it can be asked.
 
     Returns:
         By the number of tokens alone where the server renders no messages; None where it counts none.
     """
-    calls = [wire.tokenize(model, prompt) for prompt in finished]
-    calls += [wire.tokenize_pair(model, _QUERY, document, instruction) for document in _DOCUMENTS]
+    calls = [tokenize(model, prompt) for prompt in finished]
+    calls += [tokenize_pair(model, _QUERY, document, instruction) for document in _DOCUMENTS]
     answers = yield from send(*calls)
     expected, rendered = answers[: len(finished)], answers[len(finished) :]
     tokens = 0

@@ -7,7 +7,8 @@ from qwen3_vllm._core import prompts
 from qwen3_vllm._core.reranking.probe import RerankServer
 from qwen3_vllm._core.reranking.truncation import Pair
 from qwen3_vllm._core.settings import Template
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.calls import Call
+from qwen3_vllm._core.vllm_api.scores import Scores, classify, score
 
 # How a pair travels: as it is, for the server to template; as two parts of the finished prompt; finished; or
 # finished and cut, as token ids.
@@ -34,15 +35,15 @@ def route_of(server: RerankServer, pair: Pair, task: str, template: Template) ->
     )
 
 
-def call_of(server: RerankServer, route: Route, pairs: list[Pair], task: str) -> wire.Call[wire.Scores]:
+def call_of(server: RerankServer, route: Route, pairs: list[Pair], task: str) -> Call[Scores]:
     if route == "tokens":
-        return wire.classify(server.model, [list(pair.tokens or ()) for pair in pairs])
+        return classify(server.model, [list(pair.tokens or ()) for pair in pairs])
     if route == "finished":
-        return wire.classify(server.model, [prompts.rerank_prompt(p.query, p.document, task) for p in pairs])
+        return classify(server.model, [prompts.rerank_prompt(p.query, p.document, task) for p in pairs])
     queries, documents = [pair.query for pair in pairs], [pair.document for pair in pairs]
     if route == "split":
         queries = [prompts.rerank_head(query, task) for query in queries]
         documents = [prompts.rerank_tail(document) for document in documents]
     query = queries[0] if len(set(queries)) == 1 else queries
     takes = route == "raw" and server.takes_instruction
-    return wire.score(server.model, query, documents, instruction=task if takes else None)
+    return score(server.model, query, documents, instruction=task if takes else None)

@@ -9,7 +9,7 @@ from qwen3_vllm._core import prompts
 from qwen3_vllm._core.batches import Failures, token_bound
 from qwen3_vllm._core.http.transport import Flow, send
 from qwen3_vllm._core.reranking.probe import RerankServer, ask_lengths
-from qwen3_vllm._core.vllm_api import wire
+from qwen3_vllm._core.vllm_api.calls import TokenIds, detokenize, tokenize
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def _cut_documents(
             refused[index] = ids
         elif len(ids) > limit:
             over[index] = ids[:limit]
-    texts = yield from send(*(wire.detokenize(server.model, ids) for ids in over.values()))
+    texts = yield from send(*(detokenize(server.model, ids) for ids in over.values()))
     for index, text in zip(over, texts, strict=True):
         if isinstance(text, errors.Qwen3VLLMError):
             refused[index] = text
@@ -139,7 +139,7 @@ def _cut_prompts(
             f"document; the server takes {lengths.limit}"
         )
     head_tokens = dict(zip(heads, rest[: len(heads)], strict=True))  # errors too, met below
-    cut: dict[int, wire.TokenIds] = {}
+    cut: dict[int, TokenIds] = {}
     needed: dict[int, int] = {}
     one_query = len({pair.query for pair in pairs}) == 1
     for index, middle in zip(long, rest[len(heads) :], strict=True):
@@ -178,10 +178,10 @@ def _cut_prompts(
 
 
 def _cut_as_text(
-    pairs: list[Pair], documents: dict[int, wire.TokenIds], server: RerankServer, refused: Failures
+    pairs: list[Pair], documents: dict[int, TokenIds], server: RerankServer, refused: Failures
 ) -> Flow[None]:
     """For servers that take no token ids: the same cut, but without a character that it would halve."""
-    texts = yield from send(*(wire.detokenize(server.model, tokens) for tokens in documents.values()))
+    texts = yield from send(*(detokenize(server.model, tokens) for tokens in documents.values()))
     for index, text in zip(documents, texts, strict=True):
         if isinstance(text, errors.Qwen3VLLMError):
             refused[index] = text
@@ -194,7 +194,5 @@ def _middle(query: str, document: str, instruction: str) -> str:
     return f"<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}"
 
 
-def _tokenize(
-    server: RerankServer, texts: Iterable[str]
-) -> Flow[list[wire.TokenIds | errors.Qwen3VLLMError]]:
-    return send(*(wire.tokenize(server.model, text, add_special_tokens=False) for text in texts))
+def _tokenize(server: RerankServer, texts: Iterable[str]) -> Flow[list[TokenIds | errors.Qwen3VLLMError]]:
+    return send(*(tokenize(server.model, text, add_special_tokens=False) for text in texts))

@@ -1,7 +1,4 @@
-"""From options, checkpoint, vLLM release and machine to the command that serves them. Pure: no I/O.
-
-What a release understands was read from its sources; every boundary is named once, here.
-"""
+"""From options, checkpoint, vLLM release and machine to the command that serves them. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -10,25 +7,20 @@ import math
 from pathlib import Path
 from typing import Any
 
-from packaging.version import Version
-
 from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION, embedding_query
+from qwen3_vllm._core.releases import (
+    CPU_SINGLE_PROCESS,
+    FULL_CONTEXT,
+    INPUT_TYPES,
+    QUANTIZATION_PLUGINS,
+    RUNNER_FLAG,
+    SCORE_TEMPLATE,
+    V1_ONLY,
+)
 from qwen3_vllm.serving.command.memory import HALF_GPU, default_memory_share
 from qwen3_vllm.serving.command.vllm_args import ExtraArgs, heeding_extra
 from qwen3_vllm.serving.machine.hardware import PLUGINS, Machine, VllmBuild
 from qwen3_vllm.serving.options import Checkpoint, Command, Role, ServeOptions
-
-OLDEST = Version("0.10.0")  # Qwen3 rerankers load since 0.9.2; older request formats are not tested here
-RUNNER_FLAG = Version("0.10.1")  # `--runner pooling`; `--task` before, and gone since 0.13.0
-# Before it an engine may fall back to V0, which refuses API servers and steps shorter than the longest input.
-V1_ONLY = Version("0.11.0")
-SCORE_TEMPLATE = Version("0.14.0")  # `--chat-template` reaches /score; silently ignored before
-INPUT_TYPES = Version("0.18.0")  # /v2/embed, and `task_instructions` of the configuration for its input_type
-QUANTIZATION_PLUGINS = Version("0.28.0")  # bitsandbytes and GGUF live in plugins from here
-# Pooling inputs of exactly `--max-model-len` tokens; before, one may wait for ever (vllm#29496, #55427), and
-# clients send one token less.
-FULL_CONTEXT = Version("0.32.0")
-CPU_SINGLE_PROCESS = Version("0.23.0")  # the CPU worker may live in the API server: half the boot time
 
 DEFAULT_NAME: dict[Role, str] = {"embedding": "qwen3_embedding", "reranker": "qwen3_reranker"}
 GUARD = "qwen3_vllm.serving.guard.ApiKeyGuard"

@@ -6,7 +6,8 @@ import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 
-from qwen3_vllm.serving.command.flags import OLDEST, QUANTIZATION_PLUGINS, V1_ONLY, is_on_cpu
+from qwen3_vllm._core.releases import OLDEST, QUANTIZATION_PLUGINS, V0_REFUSED
+from qwen3_vllm.serving.command.flags import is_on_cpu
 from qwen3_vllm.serving.command.vllm_args import ExtraArgs, flag_name, heeding_extra
 from qwen3_vllm.serving.machine.hardware import PLUGINS, Machine, VllmBuild
 from qwen3_vllm.serving.options import Checkpoint, ServeOptions
@@ -55,7 +56,7 @@ def in_environment(environment: Mapping[str, str], vllm: VllmBuild) -> list[str]
         found.append(
             "VLLM_USE_RUST_FRONTEND is set, and that server has no route for embeddings or scores: unset it"
         )
-    if vllm.version == V1_ONLY and environment.get("VLLM_USE_V1") == "0":
+    if vllm.version == V0_REFUSED and environment.get("VLLM_USE_V1") == "0":
         found.append(f"VLLM_USE_V1=0 stops vLLM {vllm.version} at its start: unset it")
     space = environment.get("VLLM_CPU_KVCACHE_SPACE", "0")
     if vllm.is_cpu_build and not re.fullmatch(r"\s*\d+\s*", space):

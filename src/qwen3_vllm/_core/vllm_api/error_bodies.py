@@ -1,0 +1,90 @@
+"""What a server's error says, in every shape and in every release's words."""
+
+import re
+from typing import Any
+
+import orjson
+
+from qwen3_vllm import errors
+from qwen3_vllm._core.vllm_api.calls import Answer, excerpt, shortened
+
+_LOOKS_LIKE_ERROR = re.compile(rb'\s*\{\s*"error"')
+
+
+def raise_for_error(answer: Answer) -> None:
+    """Raise what an answer says went wrong, whatever its shape.
+
+    vLLM's errors come as {"error": {"message", "type", "code"}}, as {"error": "Unauthorized"}, flat in
+    0.10.0, as {"detail": …}, or empty; 0.15.1 sends them with HTTP status 200.
+    """
+    if answer.status < 400 and not _LOOKS_LIKE_ERROR.match(answer.content):
+        return
+    try:
+        body = orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        body = None
+    found = body.get("error") if isinstance(body, dict) else None
+    if found is None and isinstance(body, dict) and body.get("object") == "error":
+        found = body
+    if answer.status < 400 and found is None:
+        return
+    status, kind, message = answer.status, "", ""
+    if isinstance(found, dict):
+        kind, message = str(found.get("type", "")), str(found.get("message", ""))
+        code = found.get("code")
+        if status < 400:
+            status = code if isinstance(code, int) and code >= 400 else 500
+    elif isinstance(found, str):
+        message, status = found, status if status >= 400 else 500
+    elif isinstance(body, dict) and "detail" in body:
+        message = str(body["detail"])
+    message = shortened(answer.mask(message)) or excerpt(answer)
+    advice = _advice(status)
+    raise _error_class(status, kind, message, body)(
+        f"{answer.url} answered {status}: {message.rstrip(' .') if advice else message}{advice}",
+        status=status,
+        retry_after=_retry_after(answer.headers.get("retry-after")),
+    )
+
+
+def _error_class(status: int, kind: str, message: str, body: Any) -> type[errors.ServerError]:
+    if status in (401, 403):
+        return errors.AuthenticationError
+    if status == 404 and (kind == "NotFoundError" or "does not exist" in message):
+        return errors.ModelNotFoundError
+    if status in (404, 405, 501) or (status == 400 and re.search(r"does not support .{0,40}API", message)):
+        return errors.RouteNotFoundError
+    if status in (400, 413, 422):
+        return errors.BadRequestError
+    if status in (429, 503):
+        return errors.OverloadedError
+    return errors.ServerError
+
+
+def _advice(status: int) -> str:
+    if status in (401, 403):
+        return ". Pass the server's key as api_key, or set VLLM_API_KEY"
+    return ""
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds of a Retry-After header; None for an HTTP date, which our own back-off replaces."""
+    try:
+        return max(0.0, float(value)) if value is not None else None
+    except ValueError:
+        return None
+
+
+def is_too_long(error: Exception) -> bool:
+    """Whether the server refused an input for its length (the same words in every vLLM release)."""
+    return isinstance(error, errors.BadRequestError) and "maximum context length" in str(error)
+
+
+def pools_full_context(error: object) -> bool:
+    """Whether the server refused an input for its length as vLLM does from 0.32.0 on (the same in 0.33)."""
+    return isinstance(error, errors.ServerError) and "even without any output tokens" in str(error)
+
+
+def refuses_dimensions(error: Exception) -> bool:
+    """Whether the server refused `dimensions`, as it does unless started with is_matryoshka."""
+    return isinstance(error, errors.BadRequestError) and "matryoshka" in str(error).lower()
