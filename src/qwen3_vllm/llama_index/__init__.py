@@ -183,7 +183,7 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, BaseEmbedding):
         """
         return (
             self.embeddings_cache is not None
-            or getattr(self, "rate_limiter", None) is not None  # since 0.14.16
+            or self.rate_limiter is not None
             or bool(self.callback_manager.handlers)
             or _has_handlers(_embedding_dispatcher)
         )
