@@ -74,6 +74,35 @@ async def test_a_round_of_answers_that_come_soon_gives_one_place_more() -> None:
     assert await free_places(limit) == 4
 
 
+async def test_one_request_too_many_is_tried_less_and_less_often() -> None:
+    limit = ConcurrencyLimit(32, soon=10)
+    refused = 0
+    for _ in range(100):  # a server that takes one request at a time
+        async with limit.place() as place:
+            if limit.allowed > 1:
+                refused += 1
+                await limit.overloaded(place)
+            else:
+                limit.answered(place)
+
+    assert refused < 12
+
+
+async def test_a_server_that_takes_more_again_gets_more_again() -> None:
+    limit = ConcurrencyLimit(8, soon=10)
+    for _ in range(100):
+        async with limit.place() as place:
+            if limit.allowed > 1:
+                await limit.overloaded(place)
+            else:
+                limit.answered(place)
+    for _ in range(100):
+        async with limit.place() as place:
+            limit.answered(place)
+
+    assert limit.allowed == 8
+
+
 async def test_late_answers_give_none() -> None:
     limit = ConcurrencyLimit(4, soon=0)
     async with limit.place() as place:

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+_MOST_ROUNDS = 64  # of answers, before a server is tried again with as many requests as were too many
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -18,7 +20,8 @@ class ConcurrencyLimit:
     """An adaptive limit, to be used on one event loop.
 
     A server that is too full is given half as many requests; one that is too slow, half of what it answered
-    within a time limit. Answers that come soon raise the limit again, by one for each full round of them.
+    within a time limit. Answers that come soon raise the limit again, by one for each full round of them. To
+    reach what was too many takes twice as many rounds after each time that it was too many again.
     """
 
     def __init__(self, most: int, *, soon: float) -> None:
@@ -29,6 +32,8 @@ class ConcurrencyLimit:
         self._withheld = 0  # places that vanish when they are left
         self._answers = 0
         self._answers_of_round = 0
+        self._full_at = most + 1  # requests at once that were too many last
+        self._rounds = 1  # before they are tried again
         self._narrowed_at = 0.0
         self._heard_at = 0.0
         self._hangs = False
@@ -62,14 +67,20 @@ class ConcurrencyLimit:
         if self.allowed == self._most or _now() - place.taken_at > self._soon:
             return
         self._answers_of_round += 1
-        if self._answers_of_round >= self.allowed:
+        rounds = self._rounds if self.allowed + 1 == self._full_at else 1
+        if self._answers_of_round >= self.allowed * rounds:
             self._answers_of_round = 0
+            if self.allowed >= self._full_at:
+                self._full_at, self._rounds = self._most + 1, 1
             self.allowed += 1
             self._add_place()
 
     async def overloaded(self, place: Place) -> None:
         """Note that the server refused a request for being too full."""
         if place.taken_at >= self._narrowed_at:  # those refused together count once
+            again = self.allowed == self._full_at
+            self._rounds = min(2 * self._rounds, _MOST_ROUNDS) if again else 1
+            self._full_at = self.allowed
             await self._narrow(self.allowed // 2)
 
     async def timed_out(self, place: Place, *, for_good: bool) -> bool:
