@@ -6,13 +6,13 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from qwen3_vllm._core.batches import check_list
 from qwen3_vllm._core.cache_keys import CacheRole
 from qwen3_vllm._core.embedding.client import EmbeddingClient, floats_of_one
 from qwen3_vllm._core.options import Options
 from qwen3_vllm._core.reranking.client import RerankClient
 from qwen3_vllm._core.reranking.ranking import RerankResult, select
 from qwen3_vllm._core.settings import EmbeddingSettings, RerankSettings
+from qwen3_vllm._core.texts import check_list
 from qwen3_vllm.errors import ConfigurationError, InputError
 
 try:

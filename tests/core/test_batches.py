@@ -5,11 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
 
-from demo import qwen3_tokenizer
 from qwen3_vllm import errors
 from qwen3_vllm._core import batches as batching
 from qwen3_vllm._core.vllm_api.calls import Answer, Call
@@ -107,11 +105,6 @@ def test_answers_are_stored_as_they_come() -> None:
     assert stored == [([2], "second"), ([0, 1], "first")]
 
 
-@given(st.text(min_size=1))
-def test_what_may_exceed_a_limit_is_looked_at(text: str) -> None:
-    assert batching.may_exceed(["", text], batching.token_bound(text) - 1)
-
-
 @given(st.lists(st.integers(0, 100_000), max_size=60), st.integers(1, 40))
 def test_a_plan_keeps_order_and_limits(sizes: list[int], max_count: int) -> None:
     batches = batching.plan(range(len(sizes)), sizes, max_count)
@@ -120,22 +113,6 @@ def test_a_plan_keeps_order_and_limits(sizes: list[int], max_count: int) -> None
     for batch in batches:
         assert 1 <= len(batch) <= max_count
         assert len(batch) == 1 or sum(sizes[i] for i in batch) <= batching.BATCH_BYTES
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return qwen3_tokenizer.build()
-
-
-@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
-@example(text="\u0958\u0344\ufb2c")
-@settings(deadline=None)
-def test_no_text_has_more_tokens_than_its_bound(tokenizer: Tokenizer, text: str) -> None:
-    assert len(tokenizer.encode(text).ids) <= batching.token_bound(text)
-
-
-def test_the_bound_counts_what_composing_adds() -> None:
-    assert batching.token_bound("\u0958") > len("\u0958".encode())
 
 
 # --- the one error of a call ---------------------------------------------------------------------------

@@ -1,94 +1,23 @@
-"""Many texts in few requests: checking, planning, sending, and finding the text that spoils a batch. Pure."""
+"""Many texts in few requests: plan batches, send them, find the text that spoils one, sum up what failed."""
 
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.http.transport import Flow, send
+from qwen3_vllm._core.texts import Failures, plural
 from qwen3_vllm._core.vllm_api.calls import Answer, Call
 from qwen3_vllm._core.vllm_api.error_bodies import is_too_long
 
 T = TypeVar("T")
-Failures = dict[int, errors.Qwen3VLLMError]
 Refused = list[tuple[list[int], errors.Qwen3VLLMError]]
 
 # A request of some 32,000 tokens keeps a GPU busy long enough; text has about 4 bytes a token.
 BATCH_BYTES = 131_072
 _NAMED = 5  # failures that a message names
-_MOST_TOKENS_A_CHARACTER = 12  # UTF-8 has 4 bytes at most, and NFC triples some
-
-
-def check_text(text: object, name: str) -> None:
-    """Raise InputError unless `text` can be sent."""
-    reason = _unsendable(text)
-    if reason:
-        raise errors.InputError(f"{name} {reason}")
-
-
-def check_list(items: object, noun: str) -> None:
-    """Raise InputError unless `items` can be counted and indexed, and is not one string."""
-    one = isinstance(items, str | bytes | bytearray | memoryview)
-    many = items.ndim > 0 if isinstance(items, np.ndarray) else isinstance(items, Sequence)
-    if one or not many:
-        raise errors.InputError(f"pass a list of {_plural(noun)}, not one {type(items).__name__}")
-
-
-def unsendable_texts(texts: Sequence[object], noun: str) -> Failures:
-    """Find what no server can take, by index; the errors say what is wrong, not yet where.
-
-    Raises:
-        InputError: `texts` is one string, or no sequence: nothing can be indexed then.
-    """
-    check_list(texts, noun)
-    if _all_ascii(texts):
-        return {}
-    found: Failures = {}
-    for index, text in enumerate(texts):
-        reason = _unsendable(text)
-        if reason:
-            found[index] = errors.InputError(reason)
-    return found
-
-
-def _all_ascii(texts: Iterable[Any]) -> bool:
-    try:
-        return all(map(str.isascii, texts))
-    except TypeError:  # not a string
-        return False
-
-
-def _unsendable(text: object) -> str | None:
-    if not isinstance(text, str):
-        return f"is not a string but {type(text).__name__}"
-    if text.isascii():
-        return None
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"has a lone surrogate at character {error.start}, which UTF-8 cannot hold"
-    return None
-
-
-def token_bound(text: str) -> int:
-    """The most tokens `text` can have: Qwen3's byte-level BPE gives none for less than one byte.
-
-    The tokenizer composes characters first (NFC), which in rare scripts makes a text longer.
-    """
-    if text.isascii():
-        return len(text)
-    if not unicodedata.is_normalized("NFC", text):
-        text = unicodedata.normalize("NFC", text)
-    return len(text.encode())
-
-
-def may_exceed(texts: Iterable[str], tokens: int) -> bool:
-    """Whether any text can have more than `tokens` tokens, judged in no time by the longest."""
-    return _MOST_TOKENS_A_CHARACTER * max(map(len, texts), default=0) > tokens
 
 
 def plan(indexes: Iterable[int], sizes: Sequence[int], max_count: int) -> list[list[int]]:
@@ -216,21 +145,15 @@ def failed(
     if of_server is not None:
         error = of_server
         if len(failures) < total:
-            error.add_note(
-                f"{len(failures)} of {total} {_plural(noun)} failed; error.partial has the others."
-            )
+            error.add_note(f"{len(failures)} of {total} {plural(noun)} failed; error.partial has the others.")
     else:
         named = "; ".join(str(error) for error in list(by_index.values())[:_NAMED])
         more = f"; and {len(by_index) - _NAMED} more" if len(by_index) > _NAMED else ""
         all_too_long = all(isinstance(error, errors.TooLongError) for error in by_index.values())
         kind = errors.TooLongError if all_too_long else errors.InputError
-        error = kind(f"{len(by_index)} of {total} {_plural(noun)} cannot be used: {named}{more}")
+        error = kind(f"{len(by_index)} of {total} {plural(noun)} cannot be used: {named}{more}")
     error.errors, error.partial = by_index, partial
     return error
-
-
-def _plural(noun: str) -> str:
-    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
 
 
 def _of_text(error: errors.Qwen3VLLMError, index: int, noun: str) -> errors.Qwen3VLLMError:

@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Self
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from qwen3_vllm._core.batches import check_list, check_text
 from qwen3_vllm._core.cache_keys import CacheRole
 from qwen3_vllm._core.embedding.client import EmbeddingClient, floats_of_one
 from qwen3_vllm._core.reranking.client import RerankClient
 from qwen3_vllm._core.reranking.ranking import RerankResult, select
 from qwen3_vllm._core.settings import BATCH_SIZE, MAX_CONCURRENCY, EmbeddingSettings, RerankSettings
+from qwen3_vllm._core.texts import check_list, check_text
 from qwen3_vllm.errors import InputError
 
 try:

@@ -4,8 +4,8 @@ from typing import Any, Protocol
 
 from llama_index.core.storage.kvstore.types import DEFAULT_COLLECTION, BaseKVStore
 
-from qwen3_vllm._core.batches import check_text
 from qwen3_vllm._core.cache_keys import CacheRole
+from qwen3_vllm._core.texts import check_text
 from qwen3_vllm.errors import InputError
 
 

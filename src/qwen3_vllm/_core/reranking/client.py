@@ -9,7 +9,7 @@ from pydantic import PrivateAttr
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.batches import Failures, check_text, failed, plan, send_batches, unsendable_texts
+from qwen3_vllm._core.batches import failed, plan, send_batches
 from qwen3_vllm._core.discovery import Known
 from qwen3_vllm._core.http.transport import Flow, Transport, send
 from qwen3_vllm._core.reranking.probe import (
@@ -22,6 +22,7 @@ from qwen3_vllm._core.reranking.ranking import RelevanceScores, RerankResult, re
 from qwen3_vllm._core.reranking.routes import Route, call_of, route_of
 from qwen3_vllm._core.reranking.truncation import Pair, fit
 from qwen3_vllm._core.settings import RerankSettings
+from qwen3_vllm._core.texts import Failures, check_text, unsendable_texts
 from qwen3_vllm._core.truncation_report import Truncation
 from qwen3_vllm._core.vllm_api.calls import Call
 from qwen3_vllm._core.vllm_api.error_bodies import is_too_long

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.batches import Failures, token_bound
 from qwen3_vllm._core.http.transport import Flow, send
 from qwen3_vllm._core.reranking.probe import RerankServer, ask_lengths
+from qwen3_vllm._core.texts import Failures, token_bound
 from qwen3_vllm._core.vllm_api.calls import TokenIds, detokenize, tokenize
 
 logger = logging.getLogger(__name__)

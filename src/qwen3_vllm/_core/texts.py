@@ -1,0 +1,85 @@
+"""Texts before they are sent: whether they can be, and how many tokens they may have. Pure."""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from qwen3_vllm import errors
+
+Failures = dict[int, errors.Qwen3VLLMError]
+
+_MOST_TOKENS_A_CHARACTER = 12  # UTF-8 has 4 bytes at most, and NFC triples some
+
+
+def check_text(text: object, name: str) -> None:
+    """Raise InputError unless `text` can be sent."""
+    reason = _unsendable(text)
+    if reason:
+        raise errors.InputError(f"{name} {reason}")
+
+
+def check_list(items: object, noun: str) -> None:
+    """Raise InputError unless `items` can be counted and indexed, and is not one string."""
+    one = isinstance(items, str | bytes | bytearray | memoryview)
+    many = items.ndim > 0 if isinstance(items, np.ndarray) else isinstance(items, Sequence)
+    if one or not many:
+        raise errors.InputError(f"pass a list of {plural(noun)}, not one {type(items).__name__}")
+
+
+def unsendable_texts(texts: Sequence[object], noun: str) -> Failures:
+    """Find what no server can take, by index; the errors say what is wrong, not yet where.
+
+    Raises:
+        InputError: `texts` is one string, or no sequence: nothing can be indexed then.
+    """
+    check_list(texts, noun)
+    if _all_ascii(texts):
+        return {}
+    found: Failures = {}
+    for index, text in enumerate(texts):
+        reason = _unsendable(text)
+        if reason:
+            found[index] = errors.InputError(reason)
+    return found
+
+
+def _all_ascii(texts: Iterable[Any]) -> bool:
+    try:
+        return all(map(str.isascii, texts))
+    except TypeError:  # not a string
+        return False
+
+
+def _unsendable(text: object) -> str | None:
+    if not isinstance(text, str):
+        return f"is not a string but {type(text).__name__}"
+    if text.isascii():
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"has a lone surrogate at character {error.start}, which UTF-8 cannot hold"
+    return None
+
+
+def token_bound(text: str) -> int:
+    """The most tokens `text` can have: Qwen3's byte-level BPE gives none for less than one byte.
+
+    The tokenizer composes characters first (NFC), which in rare scripts makes a text longer.
+    """
+    if text.isascii():
+        return len(text)
+    if not unicodedata.is_normalized("NFC", text):
+        text = unicodedata.normalize("NFC", text)
+    return len(text.encode())
+
+
+def may_exceed(texts: Iterable[str], tokens: int) -> bool:
+    """Whether any text can have more than `tokens` tokens, judged in no time by the longest."""
+    return _MOST_TOKENS_A_CHARACTER * max(map(len, texts), default=0) > tokens
+
+
+def plural(noun: str) -> str:
+    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
