@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qwen3_vllm._core.embedding.client import EmbeddingClient
-from qwen3_vllm._core.truncation_report import Truncation
+from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk.folder import Counts, Failure, Folder
 from qwen3_vllm.bulk.manifest import PROBE, check_probe

@@ -21,7 +21,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from qwen3_vllm._core.truncation_report import Truncation
+from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk.parts import Part, Span
 from qwen3_vllm.bulk.sources import path_bytes

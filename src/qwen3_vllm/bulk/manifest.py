@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from qwen3_vllm._core.truncation_report import Truncation
+from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.errors import ConfigurationError, WrongServerError
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from qwen3_vllm._core.embedding.client import EmbeddingClient, aembed_reporting
-from qwen3_vllm._core.truncation_report import Truncation
+from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.errors import InputError, InvalidAnswerError, Qwen3VLLMError
 

@@ -14,11 +14,10 @@ from qwen3_vllm._core.batches import failed, plan, send_batches
 from qwen3_vllm._core.cache_keys import CacheRole, cache_namespace
 from qwen3_vllm._core.discovery import Known, ask_served
 from qwen3_vllm._core.embedding.probe import EmbeddingServer, ask_embedding_server
-from qwen3_vllm._core.embedding.truncation import Fitted, fit, truncation_of
+from qwen3_vllm._core.embedding.truncation import Fitted, Truncation, fit, truncation_of
 from qwen3_vllm._core.http.transport import Flow, Transport
 from qwen3_vllm._core.settings import EmbeddingSettings
 from qwen3_vllm._core.texts import Failures, check_text, unsendable_texts
-from qwen3_vllm._core.truncation_report import Truncation
 from qwen3_vllm._core.vllm_api.calls import Call
 from qwen3_vllm._core.vllm_api.embeddings import Vectors, embed
 

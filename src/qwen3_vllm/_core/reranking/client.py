@@ -1,6 +1,5 @@
 """RerankClient: the relevance of documents to a query, from a vLLM server of Qwen3-Reranker."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -20,15 +19,12 @@ from qwen3_vllm._core.reranking.probe import (
 )
 from qwen3_vllm._core.reranking.ranking import RelevanceScores, RerankResult, results_of
 from qwen3_vllm._core.reranking.routes import Route, call_of, route_of
-from qwen3_vllm._core.reranking.truncation import Pair, fit
+from qwen3_vllm._core.reranking.truncation import Pair, fit, warn_of_cuts
 from qwen3_vllm._core.settings import RerankSettings
 from qwen3_vllm._core.texts import Failures, check_text, unsendable_texts
-from qwen3_vllm._core.truncation_report import Truncation
 from qwen3_vllm._core.vllm_api.calls import Call
 from qwen3_vllm._core.vllm_api.error_bodies import is_too_long
 from qwen3_vllm._core.vllm_api.scores import Scores
-
-logger = logging.getLogger(__name__)
 
 _START = "qwen3-vllm serve reranker"
 # vLLM tokenises a request before its engine sees any of it, so parts of one query overlap. On one H100, 100
@@ -158,10 +154,11 @@ class RerankClient(RerankSettings):
         scores, refused, cut, limit = yield from self._score_pairs(list(unique), prompts.neutralise(task))
         failures |= {index: refused[row] for index, row in enumerate(rows) if row in refused}
         if cut:
-            lengths = [cut[row] for index, row in enumerate(rows) if row in cut and index not in failures]
-            truncation = Truncation(len(lengths), 0, max(lengths, default=0), limit)
-            if truncation:
-                logger.warning("%s", truncation.of_prompts(len(rows)))
+            warn_of_cuts(
+                [cut[row] for index, row in enumerate(rows) if row in cut and index not in failures],
+                limit,
+                len(rows),
+            )
         result = scores[rows] if len(scores) else np.full(len(rows), np.nan, np.float32)
         if failures:
             result[list(failures)] = np.nan

@@ -1,7 +1,7 @@
 """Cut documents so that their prompts fit the server's context, as Qwen's reference cuts them."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from qwen3_vllm import errors
@@ -196,3 +196,16 @@ def _middle(query: str, document: str, instruction: str) -> str:
 
 def _tokenize(server: RerankServer, texts: Iterable[str]) -> Flow[list[TokenIds | errors.Qwen3VLLMError]]:
     return send(*(tokenize(server.model, text, add_special_tokens=False) for text in texts))
+
+
+def warn_of_cuts(lengths: Sequence[int], limit: int, total: int) -> None:
+    """Log one warning if any of `total` prompts were cut to `limit` tokens; `lengths` are what these had."""
+    if lengths:
+        logger.warning(
+            "%d of %d documents were cut so that their prompts fit the server's %d tokens; the longest "
+            "prompt had %d",
+            len(lengths),
+            total,
+            limit,
+            max(lengths),
+        )
