@@ -227,7 +227,13 @@ def test_a_refused_option_is_not_shown(options: dict[str, object]) -> None:
 
 
 def everything_of(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)) + repr(error)
+    """What an error shows, and all that hangs on it."""
+    text = "".join(traceback.format_exception(error))
+    at: BaseException | None = error
+    while at is not None:
+        text += f"{at!r} {vars(at)}"
+        at = at.__cause__ or at.__context__
+    return text
 
 
 ECHOES = {
@@ -242,6 +248,7 @@ ECHOES = {
     "cut short in a page, status 200": instead(200, "<html>" + "<br/>" * 317 + KEY),
     "cut short in JSON, status 200": instead(200, {"error": {"message": "x" * 390 + KEY, "code": 400}}),
     "an index": instead(200, {"data": [{"index": "x" * 390 + KEY}, {"index": 1}]}),
+    "not JSON": instead(200, f"You sent {KEY}"),
     "in a URL": instead(302, None, Location="http://login/?" + quote("x" * 390 + KEY + "+")),
 }
 

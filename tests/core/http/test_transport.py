@@ -880,6 +880,20 @@ def test_a_proxy_that_makes_no_tunnel_is_told_without_its_password(
         error = error.__context__
 
 
+def test_a_token_that_a_proxy_takes_for_a_user_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, embed: Embed
+) -> None:
+    with serve(lambda request: Reply(), always(instead(407, "who is t0ken%2F42, or t0ken/42?"))) as server:
+        monkeypatch.setenv("http_proxy", server.base_url.replace("://", "://t0ken%2F42@"))
+        monkeypatch.setenv("no_proxy", "")
+
+        with pytest.raises(errors.ServerError) as caught:
+            embed(EmbeddingClient(base_url="http://vllm.invalid", max_retries=0), TEXTS)
+
+    assert server.requests[0].headers["proxy-authorization"] == "Basic dDBrZW4vNDI6"
+    assert "t0ken" not in repr(caught.value)
+
+
 def test_a_proxy_variable_that_is_no_url_is_told_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -53,5 +53,6 @@ def proxy_for(root: str) -> Proxy | None:
     if url.user is None and url.password is None:
         return Proxy(url, {}, ())
     password = url.password or ""
+    hidden = password or url.user or ""  # a user without a password may be a token
     encoded = base64.b64encode(f"{url.user or ''}:{password}".encode()).decode()
-    return Proxy(url.with_user(None), {"Proxy-Authorization": f"Basic {encoded}"}, (password, encoded))
+    return Proxy(url.with_user(None), {"Proxy-Authorization": f"Basic {encoded}"}, (hidden, encoded))

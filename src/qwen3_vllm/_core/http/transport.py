@@ -257,8 +257,10 @@ class Transport:
         try:
             raise_for_error(answer)
             return call.decode(answer)
-        except errors.InvalidAnswerError:
-            cast(Response, response).distrust()
+        except errors.Qwen3VLLMError as error:
+            error.__context__ = None  # a parser's error holds the answer, and a key that this repeats
+            if isinstance(error, errors.InvalidAnswerError):
+                cast(Response, response).distrust()
             raise
 
 
