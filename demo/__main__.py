@@ -22,12 +22,13 @@ from rich.table import Table
 from rich.text import Text
 
 from demo.corpus import CorpusError, Passage, read_corpus
+from qwen3_vllm._core.official_models import Role
 from qwen3_vllm.errors import Qwen3VLLMError
 from qwen3_vllm.langchain import Qwen3VLLMEmbeddings, Qwen3VLLMReranker
 from qwen3_vllm.serving import LaunchError, Progress, ServeOptions, Server, ServerDied, make_server, running
 from qwen3_vllm.serving.machine.checkpoint import resolve_model
-from qwen3_vllm.serving.machine.hardware import is_port_taken
-from qwen3_vllm.serving.options import DEFAULT_PORT, Role
+from qwen3_vllm.serving.machine.ports import is_port_taken
+from qwen3_vllm.serving.options import DEFAULT_PORT
 
 DEMO = Path(__file__).parent
 CORPUS = DEMO / "corpus.jsonl"

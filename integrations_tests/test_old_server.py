@@ -25,7 +25,8 @@ from qwen3_vllm import (
 )
 from qwen3_vllm._core import prompts
 from qwen3_vllm.serving import ServeOptions, Server, wait_until_ready
-from qwen3_vllm.serving.machine.hardware import VllmBuild, free_port
+from qwen3_vllm.serving.machine.ports import free_port
+from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 from qwen3_vllm.serving.plan import base_url, prepare
 from qwen3_vllm.serving.process import vllm_command as vllm_any
 

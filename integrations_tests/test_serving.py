@@ -16,7 +16,7 @@ import requests
 
 from qwen3_vllm import EmbeddingClient
 from qwen3_vllm.serving import ServeOptions, ServerDied, start_server
-from qwen3_vllm.serving.machine.hardware import free_port
+from qwen3_vllm.serving.machine.ports import free_port
 
 from .conftest import RunningServer
 

@@ -14,7 +14,8 @@ from packaging.version import Version
 
 from qwen3_vllm.serving.command.flags import build_command
 from qwen3_vllm.serving.guard import ApiKeyGuard
-from qwen3_vllm.serving.machine.hardware import Gpu, Machine, VllmBuild
+from qwen3_vllm.serving.machine.hardware import Gpu, Machine
+from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 from qwen3_vllm.serving.options import Checkpoint, ServeOptions
 
 DEPLOY = Path(__file__).parent.parent / "deploy"

@@ -10,7 +10,7 @@ from packaging.version import Version
 from typer.testing import CliRunner, Result
 
 from qwen3_vllm.cli import app
-from qwen3_vllm.serving.machine.hardware import VllmBuild
+from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 
 ELSEWHERE = ("--dry-run", "--vllm-version", "0.33.0")
 

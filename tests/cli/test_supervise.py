@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_vllm.serving.machine.hardware import free_port
+from qwen3_vllm.serving.machine.ports import free_port
 
 PROGRAM = """
 import sys

@@ -10,22 +10,17 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from qwen3_vllm._core.official_models import ROLES, Role, Size, official_model
 from qwen3_vllm.cli._terminal import EXIT_FAILED, EXIT_INTERRUPTED, err
 from qwen3_vllm.errors import DownloadError
 from qwen3_vllm.serving.download.hubs import choose_hub
-from qwen3_vllm.serving.download.model_folder import OFFICIAL, download, in_gigabytes
+from qwen3_vllm.serving.download.model_folder import download, in_gigabytes
 
 
 class What(StrEnum):
     EMBEDDING = "embedding"
     RERANKER = "reranker"
     BOTH = "both"
-
-
-class Size(StrEnum):
-    SMALL = "0.6B"
-    MEDIUM = "4B"
-    LARGE = "8B"
 
 
 class From(StrEnum):
@@ -78,11 +73,11 @@ def download_models(
         os._exit(EXIT_INTERRUPTED)  # the threads that fetch cannot be interrupted; what they wrote is kept
 
 
-def _repositories(what: What, size: Size | None, quantized: str | None) -> dict[str, str]:
+def _repositories(what: What, size: Size | None, quantized: str | None) -> dict[Role, str]:
     """Return the repository for each role asked for."""
-    roles = [role for role in OFFICIAL if what in (role, What.BOTH)]
+    roles = [role for role in ROLES if what in (role, What.BOTH)]
     if quantized is None:
-        return {role: OFFICIAL[role].format(size=size or Size.SMALL) for role in roles}
+        return {role: official_model(role, size or Size.SMALL) for role in roles}
     if len(roles) != 1:
         raise typer.BadParameter("--quantized names one repository: say `embedding` or `reranker`")
     if size is not None:

@@ -12,13 +12,16 @@ from packaging.version import InvalidVersion, Version
 from rich.text import Text
 from typer.core import TyperCommand
 
+from qwen3_vllm._core.official_models import Role
 from qwen3_vllm.cli._supervise import supervise
 from qwen3_vllm.cli._terminal import err, errors_in_one_line, print_line
 from qwen3_vllm.errors import LaunchError
 from qwen3_vllm.serving.command.replicas import replicate, router, why_no_router
 from qwen3_vllm.serving.machine.checkpoint import resolve_model
-from qwen3_vllm.serving.machine.hardware import Machine, VllmBuild, free_port, this_machine
-from qwen3_vllm.serving.options import Role, ServeOptions
+from qwen3_vllm.serving.machine.hardware import Machine, this_machine
+from qwen3_vllm.serving.machine.ports import free_port
+from qwen3_vllm.serving.machine.vllm_build import VllmBuild
+from qwen3_vllm.serving.options import ServeOptions
 from qwen3_vllm.serving.plan import default_log_path, make_server, prepare, share_gpu
 
 _VLLM_ARGS = "qwen3_vllm.vllm_args"

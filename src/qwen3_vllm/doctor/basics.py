@@ -1,13 +1,13 @@
 """What any server is asked first: is it there, what does it serve, whom does it let in."""
 
 import time
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from packaging.version import InvalidVersion, Version
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
+from qwen3_vllm._core.loopback import is_loopback
 from qwen3_vllm._core.releases import OLDEST
 from qwen3_vllm._core.vllm_api.calls import Call, ServedModel, models, tokenize, version
 from qwen3_vllm.doctor.checks import Examination
@@ -141,7 +141,7 @@ def _guarding(examination: Examination, served: ServedModel | None) -> None:
     open_ones = [path for path, answer in answers.items() if isinstance(answer, serves)]
     if not closed and not examination.has_key:
         host = urlsplit(examination.root).hostname or ""
-        if _is_this_machine(host):
+        if is_loopback(host):
             examination.note("key", "ok", f"none wanted; only this machine reaches {host}")
         else:
             advice = (
@@ -160,10 +160,3 @@ def _guarding(examination: Examination, served: ServedModel | None) -> None:
     else:
         metrics = ", but /metrics, for scrapers" if open_ones else ""
         examination.note("key", "ok", f"no route answers without the key{metrics}")
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.embedding.client import EmbeddingClient
+from qwen3_vllm._core.official_models import official_name
 from qwen3_vllm._core.vllm_api.calls import ServedModel, tokenize
 from qwen3_vllm._core.vllm_api.embeddings import embed, embed_unchecked
 from qwen3_vllm._core.vllm_api.error_bodies import refuses_dimensions
@@ -16,6 +17,7 @@ from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_tok
 from qwen3_vllm.doctor.checks import Check, Examination
 
 START = "qwen3-vllm serve embedding"
+_OFFICIAL = official_name("embedding")
 _SAME = 0.999  # cosine of one text computed twice, in half precision and another batch
 _UNMOVED = 0.995  # cosine above which the last token has not made the vector
 _NORM_TOLERANCE = 2e-3
@@ -154,8 +156,8 @@ def _latency(examination: Examination, client: EmbeddingClient) -> None:
 
 
 def _published(examination: Examination, client: EmbeddingClient, served: ServedModel) -> None:
-    if not samples.is_official(served, "Qwen3-Embedding-0.6B"):
-        examination.note("published numbers", "skip", "known for Qwen3-Embedding-0.6B only")
+    if not samples.is_official(served, _OFFICIAL):
+        examination.note("published numbers", "skip", f"known for {_OFFICIAL} only")
         return
     with examination.checking("published numbers"):
         queries, documents = (

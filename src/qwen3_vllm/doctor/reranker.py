@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
+from qwen3_vllm._core.official_models import official_name
 from qwen3_vllm._core.reranking.client import RerankClient
 from qwen3_vllm._core.reranking.probe import RerankServer, ask_rerank_server
 from qwen3_vllm._core.vllm_api.calls import ServedModel
@@ -17,6 +18,7 @@ from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_tok
 from qwen3_vllm.doctor.checks import Check, Examination
 
 START = "qwen3-vllm serve reranker"
+_OFFICIAL = official_name("reranker")
 # Logits of one prompt differ by so much at most between two routes of one server.
 _SAME_LOGIT = 0.35
 
@@ -163,8 +165,8 @@ def _latency(examination: Examination, client: RerankClient) -> None:
 
 
 def _published(examination: Examination, client: RerankClient, served: ServedModel) -> None:
-    if not samples.is_official(served, "Qwen3-Reranker-0.6B"):
-        examination.note("published numbers", "skip", "known for Qwen3-Reranker-0.6B only")
+    if not samples.is_official(served, _OFFICIAL):
+        examination.note("published numbers", "skip", f"known for {_OFFICIAL} only")
         return
     with examination.checking("published numbers"):
         scores = client.score(

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-Role = Literal["embedding", "reranker"]
+from qwen3_vllm._core.official_models import Role
+
 Device = Literal["auto", "cuda", "cpu"]
 
 DEFAULT_PORT: dict[Role, int] = {"embedding": 8000, "reranker": 8001}

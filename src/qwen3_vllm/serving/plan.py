@@ -16,14 +16,9 @@ from qwen3_vllm.serving.command.preflight import contradictions, in_environment
 from qwen3_vllm.serving.command.vllm_args import ExtraArgs
 from qwen3_vllm.serving.guard import read_keys
 from qwen3_vllm.serving.machine.checkpoint import read_checkpoint
-from qwen3_vllm.serving.machine.hardware import (
-    Machine,
-    VllmBuild,
-    check_port,
-    free_port,
-    installed_vllm,
-    this_machine,
-)
+from qwen3_vllm.serving.machine.hardware import Machine, this_machine
+from qwen3_vllm.serving.machine.ports import check_port, free_port
+from qwen3_vllm.serving.machine.vllm_build import VllmBuild, installed_vllm
 from qwen3_vllm.serving.machine.weights import check_tokenizer, check_weights
 from qwen3_vllm.serving.options import Checkpoint, Command, ServeOptions
 from qwen3_vllm.serving.process.server import OnProgress, Server, wait_until_ready

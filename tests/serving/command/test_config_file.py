@@ -6,7 +6,8 @@ import pytest
 
 from qwen3_vllm.serving import LaunchError, ServeOptions
 from qwen3_vllm.serving.command.config_file import with_config_file
-from qwen3_vllm.serving.machine.hardware import Machine, VllmBuild
+from qwen3_vllm.serving.machine.hardware import Machine
+from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 from qwen3_vllm.serving.options import Command
 from qwen3_vllm.serving.plan import prepare
 

@@ -12,7 +12,8 @@ from packaging.version import Version
 from qwen3_vllm._core.releases import INPUT_TYPES, RUNNER_FLAG, SCORE_TEMPLATE, V1_ONLY
 from qwen3_vllm.serving.command.flags import RERANKER_OVERRIDES, build_command
 from qwen3_vllm.serving.command.memory import HALF_GPU
-from qwen3_vllm.serving.machine.hardware import Gpu, Machine, VllmBuild
+from qwen3_vllm.serving.machine.hardware import Gpu, Machine
+from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 from qwen3_vllm.serving.options import Checkpoint, Command, ServeOptions
 from tests.fake_vllm import RELEASES
 

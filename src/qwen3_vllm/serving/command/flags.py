@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from qwen3_vllm._core.official_models import Role
 from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION, embedding_query
 from qwen3_vllm._core.releases import (
     CPU_SINGLE_PROCESS,
@@ -19,8 +20,9 @@ from qwen3_vllm._core.releases import (
 )
 from qwen3_vllm.serving.command.memory import HALF_GPU, default_memory_share
 from qwen3_vllm.serving.command.vllm_args import ExtraArgs, heeding_extra
-from qwen3_vllm.serving.machine.hardware import PLUGINS, Machine, VllmBuild
-from qwen3_vllm.serving.options import Checkpoint, Command, Role, ServeOptions
+from qwen3_vllm.serving.machine.hardware import Machine
+from qwen3_vllm.serving.machine.vllm_build import PLUGINS, VllmBuild
+from qwen3_vllm.serving.options import Checkpoint, Command, ServeOptions
 
 DEFAULT_NAME: dict[Role, str] = {"embedding": "qwen3_embedding", "reranker": "qwen3_reranker"}
 GUARD = "qwen3_vllm.serving.guard.ApiKeyGuard"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 
+from qwen3_vllm._core.loopback import is_loopback
 from qwen3_vllm._core.releases import OLDEST, QUANTIZATION_PLUGINS, V0_REFUSED
 from qwen3_vllm.serving.command.flags import is_on_cpu
 from qwen3_vllm.serving.command.vllm_args import ExtraArgs, flag_name, heeding_extra
-from qwen3_vllm.serving.machine.hardware import PLUGINS, Machine, VllmBuild
+from qwen3_vllm.serving.machine.hardware import Machine
+from qwen3_vllm.serving.machine.vllm_build import PLUGINS, VllmBuild
 from qwen3_vllm.serving.options import Checkpoint, ServeOptions
 
 # What the launcher must know the value of (it polls the address, and keeps the key off the command line),
@@ -28,14 +29,6 @@ _QUANTIZES_AT_LOAD = {
     *("int8_per_channel_weight_only", "experts_int8", "torchao", "inc", "bitsandbytes"),
 }
 _NEEDS_GPU = ("fp8", "mxfp8", "nvfp4")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address. A name other than localhost counts as public."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def contradictions(

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from qwen3_vllm._core.loopback import is_loopback
 from qwen3_vllm.serving.command.memory import WHOLE_GPU
-from qwen3_vllm.serving.command.preflight import is_loopback
-from qwen3_vllm.serving.machine.hardware import check_port, free_port
+from qwen3_vllm.serving.machine.ports import check_port, free_port
 from qwen3_vllm.serving.options import Command, ServeOptions
 from qwen3_vllm.serving.process.server import Server
 

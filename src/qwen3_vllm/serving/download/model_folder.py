@@ -17,7 +17,6 @@ from pathlib import Path, PurePosixPath
 from qwen3_vllm.errors import DownloadError
 from qwen3_vllm.serving.download.hubs import Hub, HubFile, Listing
 
-OFFICIAL = {"embedding": "Qwen/Qwen3-Embedding-{size}", "reranker": "Qwen/Qwen3-Reranker-{size}"}
 WEIGHTS = (".safetensors", ".bin")
 RECEIPT = ".qwen3-vllm-download.json"
 STAGING = ".downloading"  # two levels down, so that no search for */config.json takes it for a model

@@ -5,16 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
+from qwen3_vllm._core.official_models import Role, official_model, official_name
 from qwen3_vllm.errors import LaunchError
 from qwen3_vllm.serving.machine.weights import read_json, tensor_types
-from qwen3_vllm.serving.options import Checkpoint, Role
+from qwen3_vllm.serving.options import Checkpoint
 
 T = TypeVar("T")
-
-HUB_MODELS: dict[Role, str] = {
-    "embedding": "Qwen/Qwen3-Embedding-0.6B",
-    "reranker": "Qwen/Qwen3-Reranker-0.6B",
-}
 
 
 def resolve_model(model: str | None, role: Role, models_dir: Path, *, elsewhere: bool = False) -> str:
@@ -47,7 +43,7 @@ def resolve_model(model: str | None, role: Role, models_dir: Path, *, elsewhere:
 
 
 def _only_model(role: Role, models_dir: Path, elsewhere: bool) -> str:
-    official = models_dir / Path(HUB_MODELS[role]).name
+    official = models_dir / official_name(role)
     if official.is_dir() or elsewhere:
         return _as_path(official)
     folders = sorted(path.parent for path in models_dir.glob("*/config.json"))
@@ -59,7 +55,7 @@ def _only_model(role: Role, models_dir: Path, elsewhere: bool) -> str:
         raise LaunchError(f"{models_dir} has several {role} models: {names}. Name one of them")
     raise LaunchError(
         f"no {role} model in {models_dir}. Download one (qwen3-vllm download {role}), give its folder, "
-        f"or the hub id {HUB_MODELS[role]} to let vLLM download it"
+        f"or the hub id {official_model(role)} to let vLLM download it"
     )
 
 

