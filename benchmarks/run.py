@@ -12,7 +12,8 @@ from benchmarks.clients import Target, Tools, tools
 from benchmarks.measure import Case, Plan, Result, Series, Work, rounds
 from qwen3_vllm import errors
 from qwen3_vllm._core.discovery import Served, ask_served
-from qwen3_vllm._core.http.transport import Flow, Transport, send
+from qwen3_vllm._core.http.flow import Flow, send
+from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.reranking.probe import ask_rerank_server
 from qwen3_vllm._core.settings import EmbeddingSettings, RerankSettings, ServerSettings
 from qwen3_vllm._core.vllm_api.embeddings import embed_letter

@@ -12,7 +12,8 @@ from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from qwen3_vllm import ConfigurationError, EmbeddingClient, RerankClient, WrongServerError
-from qwen3_vllm._core.http.transport import Transport, send
+from qwen3_vllm._core.http.flow import send
+from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.settings import EmbeddingSettings
 from qwen3_vllm._core.vllm_api.embeddings import Encoding, WireDtype, embed
 from qwen3_vllm.langchain import Qwen3VLLMEmbeddings as LangChainEmbeddings

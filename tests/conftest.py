@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qwen3_vllm import EmbeddingClient, errors
-from qwen3_vllm._core.http import transport
+from qwen3_vllm._core.http import load, retries
 from tests.fake_vllm import FakeVLLM
 from tests.faults import SocketServer, serve
 
@@ -68,13 +68,13 @@ def rerank_server() -> Iterator[SocketServer]:
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back off as always, fifty times faster."""
-    real = transport.retry_delay
+    real = retries.retry_delay
 
     def quick(error: errors.Qwen3VLLMError, attempt: int) -> float | None:
         delay = real(error, attempt)
         return None if delay is None else delay / 50
 
-    monkeypatch.setattr(transport, "retry_delay", quick)
+    monkeypatch.setattr(load, "retry_delay", quick)
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.http.transport import Flow, send
+from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.texts import Failures, plural
 from qwen3_vllm._core.vllm_api.calls import Answer, Call
 from qwen3_vllm._core.vllm_api.error_bodies import is_too_long

@@ -1,17 +1,13 @@
-"""What a client learns from a server before its first request, once for all threads and event loops."""
+"""What a client learns from any server before its first request."""
 
-import asyncio
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.http.transport import Flow, OfLoop, send
+from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.vllm_api.calls import Call, models
 from qwen3_vllm._core.vllm_api.error_bodies import pools_full_context
 
-T = TypeVar("T")
 # They say nothing about the input, and the caller's own request would meet them too.
 NO_ANSWER = (errors.ServerUnreachableError, errors.RequestTimeoutError)
 
@@ -28,41 +24,6 @@ class Served:
     model: str
     context: int | None
     root: str | None = None
-
-
-class Known(Generic[T]):
-    """A fact that is asked once, whoever needs it first; the others wait for that answer, or that failure."""
-
-    def __init__(self) -> None:
-        self.value: T | None = None
-        self._failure: errors.Qwen3VLLMError | None = None
-        self._asking = OfLoop(asyncio.Lock)
-
-    def get(self, ask: Callable[[], Flow[T]]) -> Flow[T]:
-        if self.value is not None:
-            return self.value
-        asking = self._asking.get()
-        before = self._failure
-        yield asking
-        try:
-            if self.value is None and self._failure is not before and self._failure is not None:
-                raise copy.copy(self._failure)  # not a time limit for each that waited
-            if self.value is None:
-                self.value = yield from self._ask(ask)
-            return self.value
-        finally:
-            asking.release()
-
-    def _ask(self, ask: Callable[[], Flow[T]]) -> Flow[T]:
-        try:
-            return (yield from ask())
-        except errors.RequestTimeoutError as error:
-            if error.cause == "timeout":  # what another call has time for is its own affair
-                self._failure = error
-            raise
-
-    def forget(self) -> None:
-        self.value = None
 
 
 def ask_served(model: str | None) -> Flow[Served]:

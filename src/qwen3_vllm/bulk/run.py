@@ -13,7 +13,8 @@ from typing import Any, Literal
 from qwen3_vllm._core.discovery import ask_served
 from qwen3_vllm._core.embedding.client import EmbeddingClient
 from qwen3_vllm._core.embedding.truncation import Truncation
-from qwen3_vllm._core.http.transport import Transport, send_one
+from qwen3_vllm._core.http.flow import send_one
+from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.vllm_api.calls import tokenize
 from qwen3_vllm.bulk.engine import Job, Step, embed_parts, step_before
 from qwen3_vllm.bulk.folder import STDIN_COPY, Folder, locked

@@ -8,7 +8,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import SecretStr
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.http.transport import Flow, Transport, send, send_one
+from qwen3_vllm._core.http.flow import Flow, send, send_one
+from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.settings import ServerSettings
 from qwen3_vllm._core.vllm_api.calls import Call
 

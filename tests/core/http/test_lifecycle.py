@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from qwen3_vllm import EmbeddingClient, RerankClient, errors
-from qwen3_vllm._core.http import transport
+from qwen3_vllm._core.http.loop import background
 from tests import faults
 from tests.fake_vllm import END_TOKEN, FakeVLLM
 from tests.faults import (
@@ -318,7 +318,7 @@ async def test_a_call_from_the_thread_that_sends_is_an_error(embedding_server: S
         client.embed_documents(["a"])
 
     with pytest.raises(errors.Qwen3VLLMError, match="__del__"):
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(collect(), transport._loop.get()))
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(collect(), background.get()))
 
 
 # --- long runs -----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qwen3_vllm import EmbeddingClient, errors
-from qwen3_vllm._core.http import transport
+from qwen3_vllm._core.http.loop import background
 from tests.conftest import Embed
 from tests.fake_vllm import END_TOKEN, FakeVLLM
 from tests.faults import Reply, SocketServer, always, first, honest, serve
@@ -101,7 +101,7 @@ def test_what_the_event_loop_has_not_read_yet_counts(embed: Embed) -> None:
             busy.set()
             go_on.wait(5)
 
-        transport._loop.get().call_soon_threadsafe(hold)
+        background.get().call_soon_threadsafe(hold)
         assert busy.wait(5)
         connections[0].sendall(
             twice(

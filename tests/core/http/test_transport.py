@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from qwen3_vllm import EmbeddingClient, RerankClient, errors
-from qwen3_vllm._core.http import transport
+from qwen3_vllm._core.http import exchange
 from tests.conftest import Embed
 from tests.fake_vllm import END_TOKEN, FakeVLLM
 from tests.faults import (
@@ -611,7 +611,7 @@ def test_a_refused_connection_says_what_to_start(unused_port: int, embed: Embed)
 def test_a_host_that_takes_no_connection_is_not_waited_for_as_for_an_answer(
     monkeypatch: pytest.MonkeyPatch, embed: Embed
 ) -> None:
-    monkeypatch.setattr(transport, "_CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(exchange, "_CONNECT_SECONDS", 0.2)
     with socket.socket() as full, socket.socket() as first_in_line, socket.socket() as second_in_line:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -904,29 +904,3 @@ def test_a_proxy_variable_that_is_no_url_is_told_without_its_password(
         EmbeddingClient(base_url="http://vllm.invalid")
 
     assert "hush" not in "".join(traceback.format_exception(caught.value))
-
-
-# --- retry_delay ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.real_backoff
-def test_waiting_doubles_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("random.uniform", lambda low, high: high)
-    busy = errors.OverloadedError("", status=503)
-
-    assert [transport.retry_delay(busy, n) for n in range(6)] == [0.5, 1, 2, 4, 8, 8]
-
-
-@pytest.mark.real_backoff
-def test_waiting_varies_so_that_clients_do_not_come_back_all_at_once() -> None:
-    busy = errors.OverloadedError("", status=503)
-
-    assert len({transport.retry_delay(busy, 3) for _ in range(20)}) > 10
-
-
-@pytest.mark.real_backoff
-@pytest.mark.parametrize(("asked", "waited"), [(0.0, 0.0), (7.0, 7.0), (86_400.0, 60.0)])
-def test_retry_after_is_honoured_up_to_a_minute(asked: float, waited: float) -> None:
-    error = errors.OverloadedError("", status=429, retry_after=asked)
-
-    assert transport.retry_delay(error, 0) == waited

@@ -12,10 +12,12 @@ from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.batches import failed, plan, send_batches
 from qwen3_vllm._core.cache_keys import CacheRole, cache_namespace
-from qwen3_vllm._core.discovery import Known, ask_served
+from qwen3_vllm._core.discovery import ask_served
 from qwen3_vllm._core.embedding.probe import EmbeddingServer, ask_embedding_server
 from qwen3_vllm._core.embedding.truncation import Fitted, Truncation, fit, truncation_of
-from qwen3_vllm._core.http.transport import Flow, Transport
+from qwen3_vllm._core.http.asked_once import AskedOnce
+from qwen3_vllm._core.http.flow import Flow
+from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.settings import EmbeddingSettings
 from qwen3_vllm._core.texts import Failures, check_text, unsendable_texts
 from qwen3_vllm._core.vllm_api.calls import Call
@@ -39,7 +41,7 @@ class EmbeddingClient(EmbeddingSettings):
     """
 
     _transport: Transport = PrivateAttr()
-    _server: Known[EmbeddingServer] = PrivateAttr(default_factory=Known)
+    _server: AskedOnce[EmbeddingServer] = PrivateAttr(default_factory=AskedOnce)
     _first_model: str | None = PrivateAttr(default=None)
 
     def model_post_init(self, context: Any, /) -> None:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.discovery import Known, Served
-from qwen3_vllm._core.http.transport import Flow, send
+from qwen3_vllm._core.discovery import Served
+from qwen3_vllm._core.http.asked_once import AskedOnce
+from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.settings import EmbeddingSettings
 from qwen3_vllm._core.vllm_api.embeddings import Encoding, WireDtype, embed_letter
 from qwen3_vllm._core.vllm_api.error_bodies import refuses_dimensions
@@ -32,7 +33,7 @@ class EmbeddingServer:
     dtype: WireDtype
     cuts: bool
     root: str | None
-    limit: Known[int] = field(default_factory=Known, compare=False)
+    limit: AskedOnce[int] = field(default_factory=AskedOnce, compare=False)
 
 
 def ask_embedding_server(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from qwen3_vllm import errors
 from qwen3_vllm._core.discovery import ask_limit, overlong
 from qwen3_vllm._core.embedding.probe import EmbeddingServer
-from qwen3_vllm._core.http.transport import Flow, send
+from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.texts import Failures, may_exceed, token_bound
 from qwen3_vllm._core.vllm_api.calls import TokenIds, tokenize
 from qwen3_vllm._core.vllm_api.embeddings import embed

@@ -1,9 +1,11 @@
 """What was sent in confidence is hidden wherever a server or a proxy repeats it."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from urllib.parse import quote
+
+_SHORTEST_SECRET = 8  # characters; masking shorter values of headers would garble messages
 
 
 class Mask:
@@ -26,3 +28,11 @@ def _forms(secret: str) -> Iterator[str]:
     yield quote(secret, safe="")
     yield escape(secret)
     yield repr(secret.encode())[2:-1]
+
+
+def secrets_of(headers: Mapping[str, str]) -> Iterator[str]:
+    """Values of headers that are long enough to be secret, with and without a word like Bearer."""
+    for value in headers.values():
+        for part in (value, value.rpartition(" ")[2]):
+            if len(part) >= _SHORTEST_SECRET:
+                yield part

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from qwen3_vllm._core.http.loop import now
+
 _FORGOTTEN = 8.0  # seconds after the last wait, from which on a refusal begins a new row
 
 
@@ -21,14 +23,14 @@ class Pace:
 
     async def wait(self) -> None:
         """Wait for the end of the pause."""
-        while (seconds := self._opens_at - _now()) > 0:  # noqa: ASYNC110  a pause may be prolonged
+        while (seconds := self._opens_at - now()) > 0:  # noqa: ASYNC110  a pause may be prolonged
             await asyncio.sleep(seconds)
 
     def counts(self, sent_at: float) -> bool:
         """Note a refusal of what was sent then; whether it is not one of those refused together."""
         if sent_at < self._refused_at:
             return False
-        self._refused_at = _now()
+        self._refused_at = now()
         if self._refused_at > self._opens_at + _FORGOTTEN:
             self.refusals = 0
         self.refusals += 1
@@ -36,14 +38,10 @@ class Pace:
 
     def pause(self, seconds: float) -> None:
         """Send nothing for this time."""
-        self._opens_at = max(self._opens_at, _now() + seconds)
+        self._opens_at = max(self._opens_at, now() + seconds)
 
     def answered(self, texts: int) -> None:
         """Note a good answer."""
         self.refusals = 0
         if texts > self.taken:
             self.taken = texts
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

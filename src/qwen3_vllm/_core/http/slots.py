@@ -5,14 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from qwen3_vllm._core.http.loop import now
+
 _MOST_ROUNDS = 64  # of answers, before a server is tried again with as many requests as were too many
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One request's place among those in flight: when it was taken, and how many answers there were then."""
+class Slot:
+    """One request's slot: when it was acquired, and how many answers there were then."""
 
-    taken_at: float
+    acquired_at: float
     answers: int
 
 
@@ -29,7 +31,7 @@ class ConcurrencyLimit:
         self.allowed = self._most = most
         self._soon = soon
         self._free = asyncio.Semaphore(most)
-        self._withheld = 0  # places that vanish when they are left
+        self._withheld = 0  # slots that vanish when they are released
         self._answers = 0
         self._answers_of_round = 0
         self._full_at = most + 1  # requests at once that were too many last
@@ -39,32 +41,32 @@ class ConcurrencyLimit:
         self._hangs = False
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[Place]:
-        """Wait for a place, and hold it."""
+    async def slot(self) -> AsyncIterator[Slot]:
+        """Wait for a free slot, and release it in the end."""
         await self._free.acquire()
         try:
             yield self.renewed()
         finally:
-            self._add_place()
+            self._release()
 
-    def renewed(self) -> Place:
-        """The place of a request that is sent now, in the place it holds."""
-        return Place(_now(), self._answers)
+    def renewed(self) -> Slot:
+        """The slot of a request that is sent now, in the one it holds."""
+        return Slot(now(), self._answers)
 
     def hung_since(self, began: float) -> float:
         """Seconds for which the server, which hangs, has answered nothing; at most since `began`."""
-        return _now() - max(began, self._heard_at) if self._hangs else 0.0
+        return now() - max(began, self._heard_at) if self._hangs else 0.0
 
     def heard(self) -> None:
         """Note an answer of any kind: the server does not hang."""
-        self._heard_at = _now()
+        self._heard_at = now()
         self._hangs = False
 
-    def answered(self, place: Place) -> None:
+    def answered(self, slot: Slot) -> None:
         """Note a good answer."""
         self.heard()
         self._answers += 1
-        if self.allowed == self._most or _now() - place.taken_at > self._soon:
+        if self.allowed == self._most or now() - slot.acquired_at > self._soon:
             return
         self._answers_of_round += 1
         rounds = self._rounds if self.allowed + 1 == self._full_at else 1
@@ -73,17 +75,17 @@ class ConcurrencyLimit:
             if self.allowed >= self._full_at:
                 self._full_at, self._rounds = self._most + 1, 1
             self.allowed += 1
-            self._add_place()
+            self._release()
 
-    async def overloaded(self, place: Place) -> None:
+    async def overloaded(self, slot: Slot) -> None:
         """Note that the server refused a request for being too full."""
-        if place.taken_at >= self._narrowed_at:  # those refused together count once
+        if slot.acquired_at >= self._narrowed_at:  # those refused together count once
             again = self.allowed == self._full_at
             self._rounds = min(2 * self._rounds, _MOST_ROUNDS) if again else 1
             self._full_at = self.allowed
             await self._narrow(self.allowed // 2)
 
-    async def timed_out(self, place: Place, *, for_good: bool) -> bool:
+    async def timed_out(self, slot: Slot, *, for_good: bool) -> bool:
         """Note that a request was not answered in time; `for_good`: it is not sent again.
 
         Where others were answered meanwhile, the server is slow. Otherwise it hangs: what waits is sent again
@@ -92,7 +94,7 @@ class ConcurrencyLimit:
         Returns:
             Whether it hangs.
         """
-        meanwhile = self._answers - place.answers
+        meanwhile = self._answers - slot.answers
         if meanwhile or for_good:
             await self._narrow(meanwhile // 2)
         self._hangs = self._hangs or (for_good and not meanwhile)
@@ -105,17 +107,13 @@ class ConcurrencyLimit:
         self._withheld += self.allowed - limit
         self.allowed = limit
         self._answers_of_round = 0
-        self._narrowed_at = _now()
+        self._narrowed_at = now()
         while self._withheld and not self._free.locked():
-            await self._free.acquire()  # does not wait: a place is free
+            await self._free.acquire()  # does not wait: a slot is free
             self._withheld -= 1
 
-    def _add_place(self) -> None:
+    def _release(self) -> None:
         if self._withheld:
             self._withheld -= 1
         else:
             self._free.release()
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -9,8 +9,9 @@ from pydantic import PrivateAttr
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.batches import failed, plan, send_batches
-from qwen3_vllm._core.discovery import Known
-from qwen3_vllm._core.http.transport import Flow, Transport, send
+from qwen3_vllm._core.http.asked_once import AskedOnce
+from qwen3_vllm._core.http.flow import Flow, send
+from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.reranking.probe import (
     RerankServer,
     ask_rerank_server,
@@ -51,7 +52,7 @@ class RerankClient(RerankSettings):
     """
 
     _transport: Transport = PrivateAttr()
-    _server: Known[RerankServer] = PrivateAttr(default_factory=Known)
+    _server: AskedOnce[RerankServer] = PrivateAttr(default_factory=AskedOnce)
     _connections_known: int = PrivateAttr(default=0)
 
     def model_post_init(self, context: Any, /) -> None:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.discovery import NO_ANSWER, Known, ask_limit, ask_served, overlong
-from qwen3_vllm._core.http.transport import Flow, send
+from qwen3_vllm._core.discovery import NO_ANSWER, ask_limit, ask_served, overlong
+from qwen3_vllm._core.http.asked_once import AskedOnce
+from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.settings import Template
 from qwen3_vllm._core.vllm_api.calls import Call, tokenize, tokenize_pair
 from qwen3_vllm._core.vllm_api.embeddings import embed
@@ -95,7 +96,7 @@ class RerankServer:
     classifies: bool
     overhead: int | None
     fingerprint: Fingerprint
-    lengths: Known[Lengths] = field(default_factory=Known, compare=False)
+    lengths: AskedOnce[Lengths] = field(default_factory=AskedOnce, compare=False)
 
 
 def fingerprint_call(model: str) -> Call[Scores]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.http.transport import Flow, send
+from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.reranking.probe import RerankServer, ask_lengths
 from qwen3_vllm._core.texts import Failures, token_bound
 from qwen3_vllm._core.vllm_api.calls import TokenIds, detokenize, tokenize
