@@ -99,13 +99,10 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 @pytest.mark.parametrize(
     ("modules", "extra"),
     [
-        ("qwen3_vllm._core.embedding.client qwen3_vllm._core.reranking.client", ""),
         ("qwen3_vllm.langchain", "langchain"),
         ("qwen3_vllm.llama_index", "llama-index"),
         ("qwen3_vllm.bulk", "bulk"),
-        ("qwen3_vllm.serving", ""),
-        ("qwen3_vllm.serving.guard", ""),
-        ("qwen3_vllm.doctor", ""),
+        ("qwen3_vllm._core.embedding.client qwen3_vllm.serving.guard qwen3_vllm.doctor", ""),
         (" ".join(f"qwen3_vllm.cli.{name}" for name in cli.SUMMARIES), ""),
     ],
     ids=lambda value: value.split()[0] if value else "",

@@ -170,6 +170,7 @@ def test_standard_input(tmp_path: Path, server: SocketServer) -> None:
     assert "\x1b" not in result.stderr  # no bar where nobody looks
 
 
+@pytest.mark.usefixtures("terminal_signals")
 def test_ctrl_c_ends_it_at_once_with_a_word_on_how_to_go_on(tmp_path: Path) -> None:
     canned = Canned()
     process: list[subprocess.Popen[str]] = []

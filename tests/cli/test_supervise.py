@@ -52,6 +52,7 @@ def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
     pytest.fail(f"{text!r} was not shown")
 
 
+@pytest.mark.usefixtures("terminal_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     with start(tmp_path, ANSWERS) as process:
@@ -62,6 +63,7 @@ def test_a_signal_stops_it_cleanly(tmp_path: Path, number: signal.Signals) -> No
     assert "stopped" in errors
 
 
+@pytest.mark.usefixtures("terminal_signals")
 def test_a_signal_during_boot_stops_it_too(tmp_path: Path) -> None:
     with start(tmp_path, HANGS) as process:
         wait_for_line(process, "fake: importing vLLM, 0 s")

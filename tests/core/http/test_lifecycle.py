@@ -111,6 +111,7 @@ async def test_a_call_under_a_time_limit_of_the_caller_ends(embedding_server: So
     assert await asyncio.to_thread(until, lambda: embedding_server.in_flight == 0)
 
 
+@pytest.mark.usefixtures("terminal_signals")
 def test_ctrl_c_ends_a_sync_call_and_its_requests(embedding_server: SocketServer) -> None:
     client = client_of(embedding_server)
     client.embed_documents(["warm"])
