@@ -58,6 +58,8 @@ def test_its_settings_win_over_ours(tmp_path: Path) -> None:
         ("port: 1", "use --port"),
         ("uds: /x", "vllm serve itself"),
         ("api_key: [k]", "VLLM_API_KEY"),
+        ("config: other.yaml", "cannot name another file"),
+        ("conf: other.yaml", "in two words"),
     ],
 )
 def test_what_is_refused_after_the_dashes_is_refused_in_it(tmp_path: Path, setting: str, advice: str) -> None:

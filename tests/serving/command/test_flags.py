@@ -206,8 +206,10 @@ def test_api_servers_are_left_to_who_balances_himself() -> None:
     assert "--api-server-count" not in built.argv
 
 
-def test_an_api_server_count_asked_for_is_sent() -> None:
-    assert value(command("embedding", "0.33.0", api_server_count=4), "--api-server-count") == "4"
+@pytest.mark.parametrize(("count", "copies"), [(4, 1), (1, 2)])
+def test_an_api_server_count_asked_for_is_sent(count: int, copies: int) -> None:
+    built = command("embedding", "0.33.0", api_server_count=count, data_parallel_size=copies)
+    assert value(built, "--api-server-count") == str(count)
 
 
 H100_HOST = Machine(16, (Gpu("NVIDIA H100 80GB HBM3", 85520809984),))
@@ -432,6 +434,7 @@ def test_fields_of_overrides_join_into_one_object() -> None:
         (("--chat_templ", "x.jinja"), "--chat-template"),
         (("--serv", "mine"), "--served-model-name"),
         (("-tp=2",), "--tensor-parallel-size"),
+        (("-t", "2"), "--tensor-parallel-size"),
         (("--no-enable-prefix",), "--enable-prefix-caching"),
         (("--device-mem", "0.3"), "--gpu-memory-utilization"),
     ],

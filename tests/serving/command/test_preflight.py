@@ -114,6 +114,7 @@ def test_what_can_work_is_not_refused(fine: dict[str, Any]) -> None:
         ({"extra_args": ("--grpc",)}, "vllm serve"),
         ({"extra_args": ("-tp", "3")}, "use one of 1, 2, 4, 8, 16"),
         ({"extra_args": ("--quant", "awq")}, "--quantization fp8"),
+        ({"extra_args": ("-qawq",)}, "--quantization fp8"),
     ],
 )
 def test_what_cannot_work_is_refused_with_advice(wrong: dict[str, Any], advice: str) -> None:

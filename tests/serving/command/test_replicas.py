@@ -1,5 +1,6 @@
 """Several servers of one model on one GPU."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,11 @@ def test_behind_a_router_the_named_port_is_the_routers() -> None:
 @pytest.mark.parametrize(("cores", "count"), [(16, None), (15, 1), (None, None)])
 def test_few_cores_leave_one_api_server_each(cores: int | None, count: int | None) -> None:
     assert replicate(OPTIONS, 2, behind_router=False, cores=cores)[0].api_server_count == count
+
+
+def test_few_cores_leave_one_api_server_for_each_copy() -> None:
+    options = replace(OPTIONS, data_parallel_size=2)
+    assert replicate(options, 2, behind_router=False, cores=16)[0].api_server_count == 2
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ def _arguments(file: Path, settings: dict[Any, Any]) -> Iterator[str]:
             raise LaunchError(f"--config {file}: {key!r} is not the name of a flag")
         name, dot, field = key.partition(".")
         flag = f"--{name.replace('_', '-')}{dot}{field}"
+        if flag == "--config":  # put before the other arguments, it would have vLLM read a file unchecked
+            raise LaunchError(f"--config {file}: it cannot name another file; put those settings into it")
         match value:
             case True:
                 yield flag

@@ -198,7 +198,8 @@ class _Builder:
             self.notes.append("enforce-eager: on a CPU compilation costs more at boot than it gives back")
         self._step_tokens()
         count = self.options.api_server_count or self._api_servers()
-        if count > 1:
+        # Not told, vLLM starts one for each copy of the model.
+        if count > 1 or (self.options.api_server_count and self.options.data_parallel_size > 1):
             self._add("--api-server-count", count)
 
     def _step_tokens(self) -> None:

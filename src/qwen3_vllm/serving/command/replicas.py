@@ -31,7 +31,7 @@ def replicate(
             options,
             port=free_port() if behind_router else first + number,
             gpu_memory_utilization=share,
-            api_server_count=options.api_server_count or (None if enough else 1),
+            api_server_count=options.api_server_count or (None if enough else options.data_parallel_size),
         )
         for number in range(count)
     ]

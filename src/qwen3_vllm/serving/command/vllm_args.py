@@ -12,9 +12,9 @@ from qwen3_vllm.errors import LaunchError
 from qwen3_vllm.serving.options import ServeOptions
 
 _ALIASES = {
-    "--tensor-parallel-size": ("-tp",),
+    "--tensor-parallel-size": ("-tp", "-t"),
     "--data-parallel-size": ("-dp",),
-    "--api-server-count": ("-asc",),
+    "--api-server-count": ("-asc", "-as"),
     "--quantization": ("-q",),
     "--gpu-memory-utilization": ("--device-memory-utilization",),
     "--nnodes": ("-n",),
@@ -67,7 +67,7 @@ class ExtraArgs:
             if name.startswith(_SHORTEST_OVERRIDES) and shortens(name, _OVERRIDES):
                 self._read_overrides(argument, pending)
             else:
-                self.rest.append(argument)
+                self.rest += _apart(argument)
 
     def has(self, flag: str) -> bool:
         """Whether the user set this flag, or its short or negated form, himself."""
@@ -119,6 +119,12 @@ class ExtraArgs:
                 )
         before = into.get(last)
         into[last] = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
+
+
+def _apart(argument: str) -> list[str]:
+    """Return `-qfp8` as `-q fp8`: the value of a flag of one letter may follow at once."""
+    glued = re.fullmatch("(-[nq])([^=].*)", argument)
+    return list(glued.groups()) if glued else [argument]
 
 
 def heeding_extra(options: ServeOptions) -> ServeOptions:
