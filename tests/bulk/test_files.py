@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from qwen3_vllm import EmbeddingClient, Qwen3VLLMError, ServerUnreachableError, WrongServerError
+from qwen3_vllm._core.text_files.records import records
 from qwen3_vllm.bulk import Progress, embed_files, parts, pipeline
 from qwen3_vllm.bulk.folder import locked
-from qwen3_vllm.bulk.records import records
 from qwen3_vllm.errors import ConfigurationError, InputError, InvalidAnswerError, ServerError
 from tests.bulk.runs import DIMENSIONS, Canned, errors, ids, read_output, vectors, write_jsonl, write_lines
 from tests.fake_vllm import FakeVLLM

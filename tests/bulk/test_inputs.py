@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from qwen3_vllm._core.text_files.rows import Row
+from qwen3_vllm._core.text_files.sources import find_sources
 from qwen3_vllm.bulk.parts import Fields, scan
-from qwen3_vllm.bulk.rows import Reader, Row
-from qwen3_vllm.bulk.sources import find_sources
+from qwen3_vllm.bulk.rows import Reader
 from qwen3_vllm.errors import ConfigurationError, InputError
 
 ANY_ID = Fields()

@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qwen3_vllm._core.embedding.truncation import Truncation
+from qwen3_vllm._core.text_files.sources import path_bytes
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk.parts import Part, Span
-from qwen3_vllm.bulk.sources import path_bytes
 from qwen3_vllm.errors import ConfigurationError
 
 _FAILURES = b"qwen3_vllm.failures"

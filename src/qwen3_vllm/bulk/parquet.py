@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from qwen3_vllm.bulk.sources import Source, path_bytes
+from qwen3_vllm._core.text_files.sources import Source, path_bytes
 from qwen3_vllm.errors import ConfigurationError
 
 _BATCH = 1024

@@ -16,8 +16,7 @@ import orjson
 import pyarrow as pa
 
 from qwen3_vllm._core.fields import reach
-from qwen3_vllm.bulk.parquet import find_column, is_id, is_text, open_parquet
-from qwen3_vllm.bulk.records import (
+from qwen3_vllm._core.text_files.records import (
     Lines,
     TooLongError,
     has_header,
@@ -26,7 +25,8 @@ from qwen3_vllm.bulk.records import (
     read_header,
     records,
 )
-from qwen3_vllm.bulk.sources import Source, state_of
+from qwen3_vllm._core.text_files.sources import Source, state_of
+from qwen3_vllm.bulk.parquet import find_column, is_id, is_text, open_parquet
 from qwen3_vllm.errors import ConfigurationError
 
 # What reading a broken file, or one that is something else, raises.

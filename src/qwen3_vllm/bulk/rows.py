@@ -1,29 +1,14 @@
-"""The documents of an input, part by part, and what keeps a row from being one."""
+"""The documents of an input, part by part."""
 
-import csv
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
 
-import orjson
-
-from qwen3_vllm._core.fields import reach
+from qwen3_vllm._core.text_files.records import Lines, has_header, open_source, read_header, records
+from qwen3_vllm._core.text_files.rows import Row, RowReader
+from qwen3_vllm._core.text_files.sources import Source, state_of
 from qwen3_vllm.bulk.parquet import Value, find_column, open_parquet, read_values
 from qwen3_vllm.bulk.parts import UNREADABLE, Fields, Part
-from qwen3_vllm.bulk.records import Lines, Record, has_header, open_source, read_header, records
-from qwen3_vllm.bulk.sources import Source, state_of
 from qwen3_vllm.errors import InputError
-
-_EXACT_FLOAT = 2.0**53  # from here up, numbers that were integers have lost digits
-
-
-class Row(NamedTuple):
-    """A document, or why there is none. `text` may be anything where `problem` is None."""
-
-    number: int
-    id: str
-    text: object
-    problem: str | None = None
 
 
 class Reader:
@@ -36,7 +21,9 @@ class Reader:
         self._source = source
         self._fields = fields
         self._id = fields.id or "id"
-        self._not_of_encoding = f"is not {source.encoding or 'UTF-8'}, or has lone surrogates"
+        self._documents = RowReader(
+            source.name, source.format, text_field=fields.text, id_field=fields.id, encoding=source.encoding
+        )
         self._next = 0
         self._rows: Iterator[Row | None] = iter(())
 
@@ -88,7 +75,7 @@ class Reader:
                 columns = read_header(records(self._source.format, Lines(file)))
         with open_source(self._source, part.offset) as file:
             for number, record in enumerate(records(self._source.format, Lines(file)), part.first):
-                yield self._row(number, record, columns)
+                yield self._documents.read(number, record, columns)
 
     def _parquet_values(self, first: int) -> Iterator[Value]:
         with open_parquet(self._source) as file:
@@ -100,72 +87,5 @@ class Reader:
 
     def _parquet_row(self, value: Value) -> Row:
         if value.problem is not None:
-            return self._without_text(value.number, value.problem)
-        return self._document(value.number, value.id, value.text)
-
-    def _row(self, number: int, record: Record, columns: list[str]) -> Row | None:
-        if isinstance(record, csv.Error):
-            return self._without_text(number, f"is not CSV: {record}")
-        if isinstance(record, list):
-            return self._csv_row(number, record, columns) if record else None
-        if not record.strip():
-            return None
-        if self._source.format == "jsonl":
-            return self._json_row(number, record)
-        return self._document(number, None, record.strip(b"\r\n").decode(errors="surrogateescape"))
-
-    def _csv_row(self, number: int, record: list[str], columns: list[str]) -> Row:
-        if len(record) != len(columns):
-            return self._without_text(number, f"has {len(record)} fields, and the header {len(columns)}")
-        id = record[columns.index(self._id)] if self._id in columns else None
-        return self._document(number, id or None, record[columns.index(self._fields.text)])
-
-    def _json_row(self, number: int, line: bytes) -> Row:
-        try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            is_text = _is_utf8(line.decode(errors="surrogateescape"))
-            return self._without_text(number, f"is not JSON: {error}" if is_text else self._not_of_encoding)
-        if not isinstance(record, dict):
-            return self._without_text(number, f"is not a JSON object but {type(record).__name__}")
-        try:
-            id = reach(record, self._id)
-        except KeyError:
-            id = None
-        try:
-            text = reach(record, self._fields.text)
-        except KeyError:
-            return self._without_text(number, f"has no field {self._fields.text!r}", id)
-        return self._document(number, id, text)
-
-    def _document(self, number: int, id: object, text: object) -> Row:
-        if not isinstance(id, str | int | float | None):
-            return self._without_text(number, f"has an id that is no string or number but {_kind(id)}")
-        if isinstance(id, float) and not abs(id) < _EXACT_FLOAT:
-            return self._without_text(number, "has an id that is no exact number: write it as a string")
-        if isinstance(id, str) and not _is_utf8(id):
-            return self._without_text(number, "has an id that is not UTF-8")
-        if isinstance(text, str) and not _is_utf8(text):
-            return self._without_text(number, self._not_of_encoding, id)
-        return Row(number, self._name(number) if id is None else str(id), text)
-
-    def _without_text(self, number: int, problem: str, id: object = None) -> Row:
-        usable = isinstance(id, str | int) and _is_utf8(str(id))
-        return Row(number, str(id) if usable else self._name(number), None, problem)
-
-    def _name(self, number: int) -> str:
-        return f"{self._source.name}:{number}"
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__
-
-
-def _is_utf8(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+            return self._documents.without_text(value.number, value.problem)
+        return self._documents.document(value.number, value.id, value.text)

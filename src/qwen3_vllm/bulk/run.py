@@ -15,6 +15,7 @@ from qwen3_vllm._core.embedding.client import EmbeddingClient
 from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.http.flow import send_one
 from qwen3_vllm._core.http.transport import Transport
+from qwen3_vllm._core.text_files.sources import Format, Source, find_sources, known_encoding, spool_stdin
 from qwen3_vllm._core.vllm_api.calls import tokenize
 from qwen3_vllm.bulk.engine import Job, Step, embed_parts, step_before
 from qwen3_vllm.bulk.folder import STDIN_COPY, Folder, locked
@@ -22,7 +23,6 @@ from qwen3_vllm.bulk.manifest import PROBE, Input, Manifest, check_probe
 from qwen3_vllm.bulk.parts import Fields, Part, Scan, scan
 from qwen3_vllm.bulk.pipeline import CHUNK_DOCUMENTS
 from qwen3_vllm.bulk.rows import Reader
-from qwen3_vllm.bulk.sources import Format, Source, find_sources, known_encoding, spool_stdin
 from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
 
 logger = logging.getLogger(__name__)

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qwen3_vllm._core.embedding.client import EmbeddingClient
+from qwen3_vllm._core.text_files.sources import Source, as_text, find_sources, path_bytes
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk.manifest import PROBE, Manifest, check_probe
 from qwen3_vllm.bulk.parts import Fields, Scan, scan
 from qwen3_vllm.bulk.rows import Reader
-from qwen3_vllm.bulk.sources import Source, as_text, find_sources, path_bytes
 from qwen3_vllm.errors import ConfigurationError
 
 if TYPE_CHECKING:

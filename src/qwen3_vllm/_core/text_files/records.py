@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from qwen3_vllm.bulk.sources import Format, Source
+from qwen3_vllm._core.text_files.sources import Format, Source
 from qwen3_vllm.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,14 +65,18 @@ def open_raw(source: Source) -> BinaryIO:
 
 def open_source(source: Source, offset: int = 0) -> BinaryIO:
     """Open a source of lines as UTF-8 without a byte order mark, `offset` bytes after its start."""
-    file = open_raw(source)
-    if source.encoding is None:
+    return as_utf8(open_raw(source), source.encoding, offset)
+
+
+def as_utf8(file: BinaryIO, encoding: str | None, offset: int = 0) -> BinaryIO:
+    """Read a seekable file as UTF-8 without a byte order mark, `offset` bytes after its start."""
+    if encoding is None:
         start = 0  # past the mark, and past one more that a second program put before it
         while file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
             start += len(codecs.BOM_UTF8)
         file.seek(start + offset)
         return file
-    recoded = io.BufferedReader(_AsUtf8(file, source.encoding), _BLOCK)
+    recoded = io.BufferedReader(_AsUtf8(file, encoding), _BLOCK)
     while offset:
         offset -= len(recoded.read(min(offset, _BLOCK))) or offset
     return recoded
