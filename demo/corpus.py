@@ -1,9 +1,11 @@
 """Passages from a .jsonl, .txt or .md file. Pure apart from reading the file."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from qwen3_vllm import InputError
+from qwen3_vllm._core.text_files.whole import read_texts
 
 PASSAGE_CHARACTERS = 800
 SUFFIXES = (".jsonl", ".txt", ".md")
@@ -34,36 +36,30 @@ def read_corpus(path: Path) -> list[Passage]:
     if path.suffix.lower() not in SUFFIXES:
         raise CorpusError(f"{path}: want a {', '.join(SUFFIXES)} file")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        if path.suffix.lower() == ".jsonl":
+            passages = _from_jsonl(path, content)
+        else:
+            passages = _from_paragraphs(content.decode("utf-8-sig").replace("\r\n", "\n"))
     except UnicodeDecodeError as error:
         raise CorpusError(
             f"{path}: not UTF-8 (byte {error.start}); convert it first, e.g. iconv -f GB18030 -t UTF-8"
         ) from error
     except OSError as error:
         raise CorpusError(f"{path}: {error.strerror}") from error
-    passages = _from_jsonl(path, text) if path.suffix.lower() == ".jsonl" else _from_paragraphs(text)
+    except InputError as error:
+        raise CorpusError(str(error)) from error
     if not passages:
         raise CorpusError(f"{path}: holds no text")
     return passages
 
 
-def _from_jsonl(path: Path, text: str) -> list[Passage]:
-    passages = []
-    # Not splitlines: U+2028 and its like are ordinary characters inside a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise CorpusError(
-                f"{path}, line {number}: not JSON: {error.msg}, column {error.colno}"
-            ) from error
-        content = record.get("text") if isinstance(record, dict) else None
-        if not isinstance(content, str) or not content.strip():
-            raise CorpusError(f'{path}, line {number}: want an object like {{"text": "..."}}, text not empty')
-        passages.append(Passage(str(record.get("id", number)), content))
-    return passages
+def _from_jsonl(path: Path, content: bytes) -> list[Passage]:
+    texts = read_texts(content, "jsonl", str(path))
+    for each in texts:
+        if not each.text.strip():
+            raise CorpusError(f"{path}, line {each.number}: the text is empty")
+    return [Passage(each.id or str(each.number), each.text) for each in texts]
 
 
 def _from_paragraphs(text: str) -> list[Passage]:

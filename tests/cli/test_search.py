@@ -15,8 +15,6 @@ from typer.testing import CliRunner, Result
 from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm.bulk import embed_files
 from qwen3_vllm.cli import app
-from qwen3_vllm.cli._documents import NamedText, TextFormat, split
-from qwen3_vllm.errors import InputError
 from tests.fake_vllm import FakeVLLM
 from tests.faults import SocketServer, serve
 
@@ -127,11 +125,11 @@ def test_rerank_shows_no_terminal_codes_of_a_text(tmp_path: Path) -> None:
     [
         (b"", "holds no text"),
         (b" \n\n", "holds no text"),
-        (b'{"text": 5}', "line 1: want an object"),
-        (b'{"text": "a"}\n{"body": "b"}', "line 2: want an object"),
-        (b'{"text": "a"}\nnonsense', "line 2: not JSON"),
-        (b"[" * 100_000, "line 1: not JSON"),
-        (b'{"text": "a", "id": ' + b"9" * 5000 + b"}", "line 1: not JSON"),
+        (b'{"text": 5}', "line 1 has no text in 'text' but int"),
+        (b'{"text": "a"}\n{"body": "b"}', "line 2 has no field 'text'"),
+        (b'{"text": "a"}\nnonsense', "line 2 is not JSON"),
+        (b"[" * 100_000, "line 1 is not JSON"),
+        (b'{"text": "a", "id": ' + b"9" * 5000 + b"}", "line 1 is not JSON"),
         ("中".encode("gb18030"), "not UTF-8"),
     ],
 )
@@ -175,13 +173,21 @@ def test_windows_line_ends_and_byte_order_marks_are_no_text(tmp_path: Path) -> N
 
 
 def test_text_that_begins_with_a_brace_is_no_jsonl_by_force() -> None:
-    assert split("{a}", TextFormat.TEXT, "text", "-") == [NamedText("{a}")]
+    (found,) = results("rerank", QUERY, "-", "--format", "text", input="{a}")
+
+    assert (found["text"], found["id"]) == ("{a}", None)
 
 
 def test_separators_of_unicode_do_not_end_a_line() -> None:
-    assert split('{"text": "a\u2028b"}', None, "text", "-") == [NamedText("a\u2028b")]
-    with pytest.raises(InputError):
-        split('{"text": null}', None, "text", "-")
+    (found,) = results("rerank", QUERY, "-", input='\ufeff{"text": "a\u2028b", "id": 7}')
+
+    assert (found["text"], found["id"]) == ("a\u2028b", "7")
+
+
+def test_rerank_reaches_into_objects() -> None:
+    (found,) = results("rerank", QUERY, "-", "--text-field", "a.b", input='{"a": {"b": "inside"}}')
+
+    assert found["text"] == "inside"
 
 
 # --- search --------------------------------------------------------------------------------------------

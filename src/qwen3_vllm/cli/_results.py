@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from qwen3_vllm.cli._documents import NamedText
+from qwen3_vllm._core.text_files.whole import NamedText
 from qwen3_vllm.cli._terminal import print_json
 
 if TYPE_CHECKING:

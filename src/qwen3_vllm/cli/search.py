@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qwen3_vllm import RerankClient
-from qwen3_vllm.cli._documents import NamedText
+from qwen3_vllm._core.text_files.whole import NamedText
 from qwen3_vllm.cli._results import (
     AsJson,
     Instruction,
