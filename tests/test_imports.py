@@ -19,6 +19,8 @@ NOT_AT_IMPORT = (
     "vllm",
     "transformers",
     "openai",
+    "ir_measures",
+    "matplotlib",
     "pyarrow",
     "ray",
 )
@@ -102,6 +104,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         ("qwen3_vllm.langchain", "langchain"),
         ("qwen3_vllm.llama_index", "llama-index"),
         ("qwen3_vllm.bulk", "bulk"),
+        ("qwen3_vllm.evaluation", "evaluation"),
         ("qwen3_vllm._core.embedding.client qwen3_vllm.serving.guard qwen3_vllm.doctor", ""),
         (" ".join(f"qwen3_vllm.cli.{name}" for name in cli.SUMMARIES), ""),
     ],
@@ -112,7 +115,13 @@ def test_a_public_module_needs_its_extra_alone(modules: str, extra: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("module", "extra"), [("langchain", "langchain"), ("llama_index", "llama-index"), ("bulk", "bulk")]
+    ("module", "extra"),
+    [
+        ("langchain", "langchain"),
+        ("llama_index", "llama-index"),
+        ("bulk", "bulk"),
+        ("evaluation", "evaluation"),
+    ],
 )
 def test_a_missing_extra_is_named(module: str, extra: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as failed:

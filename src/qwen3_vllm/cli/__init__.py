@@ -19,6 +19,7 @@ SUMMARIES = {
     "doctor": "Examine running servers: reachable, right model, right scores, guarded, how fast.",
     "rerank": "Rank the texts of a file by how well they answer a query.",
     "search": "Search a folder of embedded documents, and show what reranking changes.",
+    "evaluate": "Measure search and reranking on your own data, and what each set-up costs.",
 }
 _STYLE: dict[str, Any] = {"rich_markup_mode": "markdown", "pretty_exceptions_enable": False}
 

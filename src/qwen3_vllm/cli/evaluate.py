@@ -1,0 +1,319 @@
+"""`qwen3-vllm evaluate`: what search and reranking give on a user's own data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from qwen3_vllm import EmbeddingClient, RerankClient
+from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION
+from qwen3_vllm.cli._terminal import err, fail, out, print_json, warn
+from qwen3_vllm.errors import ConfigurationError, InputError, Qwen3VLLMError
+
+if TYPE_CHECKING:
+    from qwen3_vllm.evaluation import Evaluation
+    from qwen3_vllm.evaluation import Progress as Done
+    from qwen3_vllm.evaluation.work import OnProgress
+
+EXIT_FAILED, EXIT_REFUSED = 1, 2
+_WIDE = 120  # from here up, all metrics have a column
+
+Client = TypeVar("Client", EmbeddingClient, RerankClient)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="Folder in BEIR's layout; CSV, TSV or JSONL with `question` and `passage`; or a folder "
+            "written by `qwen3-vllm embed`.",
+            show_default=False,
+        ),
+    ],
+    queries: Annotated[
+        Path | None, typer.Option(help="File of queries (JSONL, TSV, CSV).", show_default="DATA's own")
+    ] = None,
+    judgements: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of judgements: TSV of BEIR or TREC, or a labelled sheet.", show_default="DATA's own"
+        ),
+    ] = None,
+    instruction: Annotated[
+        list[str] | None,
+        typer.Option(help="A task sentence; may be repeated.", show_default="Qwen's, for web search"),
+    ] = None,
+    dimensions: Annotated[
+        str, typer.Option(metavar="LIST", help="Such as 1024,512,256.", show_default="the model's")
+    ] = "",
+    vectors: Annotated[str, typer.Option(metavar="LIST", help="Of float32, int8, binary.")] = "float32",
+    candidates: Annotated[
+        str, typer.Option(metavar="LIST", help="Documents to rerank; 0: search alone.")
+    ] = "0,50",
+    embedding: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]URL",
+            help="Embedding server; may be repeated.",
+            show_default="QWEN3_EMBEDDING_URL, or http://127.0.0.1:8000",
+        ),
+    ] = None,
+    reranker: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]URL",
+            help="Reranker; may be repeated.",
+            show_default="QWEN3_RERANKER_URL, or http://127.0.0.1:8001",
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="By ir_measures' names; the first decides.",
+            show_default="nDCG@10,R@10,R@100,RR@10,Success@1",
+        ),
+    ] = None,
+    precision: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Find the score from which results are so precise.")
+    ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Find the score that keeps so much of what is relevant."),
+    ] = None,
+    compare: Annotated[
+        list[str] | None, typer.Option(metavar="N,M", help="Compare two set-ups, too; may be repeated.")
+    ] = None,
+    sample: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a CSV to label instead: what the set-ups found first."),
+    ] = None,
+    sample_depth: Annotated[int, typer.Option(min=1, help="Documents of each set-up in it.")] = 10,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for vectors and scores: nothing is computed twice.", show_default="DATA.evaluation"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of intervals, p-values and the sheet's order.")] = 0,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with plots, too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Measure search and reranking on your own data, and what each set-up costs.
+
+    Every combination of what is listed is measured; the last two sentences name the best set-up, and the
+    cheapest that is not significantly worse. A run that is stopped resumes with the same command.
+
+    Exit status: 0 measured, 1 a server failed, or stopped, 2 wrong usage, or data that cannot be read.
+
+    Example: `qwen3-vllm evaluate my-data --dimensions 1024,256 --vectors float32,int8 --candidates 0,20,50`
+
+    Example: `qwen3-vllm evaluate my-data --embedding 0.6B=http://gpu:8000 --embedding 8B=http://gpu:8010`
+
+    Example: `qwen3-vllm evaluate data --sample a.csv; qwen3-vllm evaluate data --judgements a.csv`
+    """
+    with _errors():
+        try:
+            from qwen3_vllm import evaluation
+        except ImportError as error:
+            raise ConfigurationError(str(error)) from error
+        embeddings = _clients(EmbeddingClient, "embedding", embedding)
+        sizes = _numbers("candidates", candidates)
+        rerankers = _clients(RerankClient, "reranker", reranker) if any(sizes) else {}
+        pairs = [_pair(each) for each in compare or []]
+        if html is not None:
+            from qwen3_vllm.evaluation.page import report_html  # before the work: matplotlib may be missing
+
+            if not html.absolute().parent.is_dir():
+                raise ConfigurationError(f"--html {html}: there is no folder {html.absolute().parent}")
+        folder = keep or Path(f"{data.resolve().name}.evaluation")
+        with _bar() as show:
+            if sample is not None:
+                rows = evaluation.write_labelling_sheet(
+                    data,
+                    sample,
+                    embeddings=embeddings,
+                    rerankers=rerankers,
+                    instructions=instruction or [DEFAULT_INSTRUCTION],
+                    dimensions=_numbers("dimensions", dimensions),
+                    vectors=_words(vectors),  # type: ignore[arg-type]  # checked there
+                    candidates=sizes,
+                    depth=sample_depth,
+                    queries=queries,
+                    keep=folder,
+                    seed=seed,
+                    on_progress=show,
+                )
+            else:
+                result = evaluation.evaluate(
+                    data,
+                    embeddings=embeddings,
+                    rerankers=rerankers,
+                    instructions=instruction or [DEFAULT_INSTRUCTION],
+                    dimensions=_numbers("dimensions", dimensions),
+                    vectors=_words(vectors),  # type: ignore[arg-type]  # checked there
+                    candidates=sizes,
+                    metrics=_words(metrics) if metrics is not None else evaluation.DEFAULT_METRICS,
+                    precision=precision,
+                    recall=recall,
+                    queries=queries,
+                    judgements=judgements,
+                    keep=folder,
+                    seed=seed,
+                    on_progress=show,
+                )
+        if sample is not None:
+            err.print(f"{rows:,} rows to label in {sample}: fill `relevant`, then --judgements {sample}")
+            return
+        comparisons = [result.compare(*pair) for pair in pairs]
+        if html is not None:
+            html.write_text(report_html(result), encoding="utf-8")
+    for warning in result.warnings:
+        warn(warning)
+    if as_json:
+        print_json({**result.as_json(), "comparisons": [each.as_json() for each in comparisons]})
+        return
+    _print_set_ups(result)
+    _print_thresholds(result)
+    for each in comparisons:
+        out.print(
+            f"{each.metric} of {each.first} less that of {each.second}: {each.difference.value:+.3f} "
+            f"({each.difference.low:+.3f} to {each.difference.high:+.3f}), p {each.p_value:.4f}"
+        )
+    out.print()
+    for sentence in result.verdict.sentences:
+        out.print(sentence, style="bold")
+
+
+def _print_set_ups(result: Evaluation) -> None:
+    from qwen3_vllm.evaluation.words import costs_of, p_value
+
+    out.print(f"{len(result.query_ids):,} queries, {result.documents:,} documents. All: {result.constant}")
+    for line in result.legend:
+        out.print(line)
+    wide = out.width >= _WIDE
+    tokens = any(each.tokens_per_query is not None for each in result.measured)
+    others = [name for name in result.measured[0].metrics if name != result.metric] if wide else []
+    costs = ["ms", "embed ms", "search ms", *(["tokens"] if tokens else []), "bytes"]
+    shown = costs if wide else ["ms", "bytes"]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("", no_wrap=True)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("set-up", overflow="fold")
+    table.add_column(f"{result.metric} (95 %)", no_wrap=True)
+    for name in (*others, "p", *shown):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in sorted(result.measured, key=lambda each: -each.metrics[result.metric].value):
+        quality = each.metrics[result.metric]
+        mark = ">" if each is result.recommended else "*" if each is result.best else ""
+        named = dict(zip(costs, costs_of(each, tokens=tokens), strict=True))
+        table.add_row(
+            mark,
+            str(each.number),
+            Text(each.name),
+            f"{quality.value:.3f} ({quality.low:.3f}-{quality.high:.3f})",
+            *(f"{each.metrics[name].value:.3f}" for name in others),
+            p_value(each),
+            *(named[name] for name in shown),
+            style="bold" if mark else "",
+        )
+    out.print(table)
+    out.print(
+        "> cheapest not significantly worse   * best   p: against the best, Holm-corrected   "
+        "ms: at the servers, per query   bytes: per vector",
+        style="dim",
+    )
+
+
+def _print_thresholds(result: Evaluation) -> None:
+    from qwen3_vllm.evaluation.words import threshold_cells
+
+    if not result.thresholds:
+        return
+    columns = ("threshold of", "for", "score from", "95 % interval", "precision", "recall")
+    table = Table(*columns, box=None, pad_edge=False, header_style="dim")
+    for number, found in result.thresholds.items():
+        for each in found:
+            table.add_row(str(number), *threshold_cells(each))
+    out.print()
+    out.print(table)
+
+
+@contextmanager
+def _bar() -> Iterator[OnProgress | None]:
+    """A progress bar on standard error; nothing where that is no terminal."""
+    if not err.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        stage = ""
+
+        def show(progress: Done) -> None:
+            nonlocal stage, task
+            if progress.stage != stage:
+                bar.remove_task(task)
+                task, stage = bar.add_task(progress.stage, total=progress.total), progress.stage
+            bar.update(task, completed=progress.done)
+
+        yield show
+
+
+def _clients(kind: type[Client], role: str, given: Sequence[str] | None) -> dict[str, Client]:
+    """Clients by name; an address without a name has that of its role, if it is the only one."""
+    if not given:
+        return {role: kind()}
+    clients: dict[str, Client] = {}
+    for each in given:
+        name, equals, url = each.rpartition("=")
+        if not equals and len(given) > 1:
+            raise ConfigurationError(f"--{role} {each}: name each of several servers, as in 8B={each}")
+        if (equals and not name) or name in clients:
+            raise ConfigurationError(f"--{role} {each}: give each server a name of its own")
+        clients[name or role] = kind(base_url=url)
+    return clients
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(word) for word in _words(text)]
+    except ValueError:
+        raise ConfigurationError(f"--{option} {text}: use whole numbers, with commas between") from None
+
+
+def _pair(text: str) -> tuple[int, int]:
+    numbers = _numbers("compare", text)
+    if len(numbers) != 2:
+        raise ConfigurationError(f"--compare {text}: use two numbers of set-ups, as in 1,4")
+    return numbers[0], numbers[1]
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn errors into a line and an exit status."""
+    try:
+        yield
+    except (ConfigurationError, InputError) as error:
+        fail(str(error), EXIT_REFUSED)
+    except (Qwen3VLLMError, OSError) as error:
+        fail(f"{error}\nWhat is done is kept: the same command resumes", EXIT_FAILED)
+    except KeyboardInterrupt:
+        fail("stopped; the same command resumes", EXIT_FAILED)

@@ -1,0 +1,184 @@
+"""Relevance judgements: reading them, and checking them against corpus and queries."""
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from qwen3_vllm.errors import InputError
+from qwen3_vllm.evaluation.dataset import Judgements
+from qwen3_vllm.evaluation.records import id_of, open_text, read_records, suffix_of
+
+_YES_NO = {"yes": 1, "y": 1, "no": 0, "n": 0}
+_NAMED = 3
+
+
+class Judged(NamedTuple):
+    """Judgements, and what was odd about them."""
+
+    judgements: Judgements
+    warnings: list[str]
+
+
+class _Line(NamedTuple):
+    where: str
+    query: str
+    document: str
+    relevance: int
+
+
+def read_judgements(path: Path) -> Judged:
+    """Read judgements: BEIR's TSV, TREC's four columns, or a labelling sheet (CSV).
+
+    Raises:
+        InputError: A line cannot be read, or one pair is judged twice, differently; says which.
+    """
+    unlabelled = 0
+    if suffix_of(path) == ".csv":
+        rows = list(_sheet_lines(path))
+        lines = [row for row in rows if row is not None]
+        unlabelled = len(rows) - len(lines)
+    else:
+        lines = list(_table_lines(path))
+    judgements: dict[str, dict[str, int]] = {}
+    repeated = 0
+    for line in lines:
+        of_query = judgements.setdefault(line.query, {})
+        before = of_query.setdefault(line.document, line.relevance)
+        if before != line.relevance:
+            raise InputError(
+                f"{line.where}: query {line.query!r} and document {line.document!r} were judged {before} "
+                f"before, and {line.relevance} here"
+            )
+        repeated += 1
+    repeated -= sum(map(len, judgements.values()))
+    warnings = []
+    if repeated:
+        warnings.append(f"{repeated:,} judgements stand twice in {path}, alike; they count once")
+    if unlabelled:
+        warnings.append(f"{unlabelled:,} rows of {path} have no label; they count as not relevant")
+    if not judgements:
+        raise InputError(f"{path} holds no judgement")
+    return Judged(judgements, warnings)
+
+
+def check_judgements(
+    judgements: Judgements, document_ids: Collection[str], queries: Mapping[str, str]
+) -> Judged:
+    """Keep the judgements of queries that can be measured.
+
+    Left out, with a warning that counts them: queries without text, and queries without a relevant document,
+    which score 0 whatever is done. Kept, with a warning: relevant documents that the corpus lacks; they count
+    as never found.
+
+    Raises:
+        InputError: Nothing is left, or no judged document is in the corpus.
+    """
+    known = set(document_ids)
+    judged = {document for of_query in judgements.values() for document in of_query}
+    if not judged & known:
+        raise InputError(
+            f"no judged document is in the corpus (judged: {_few(judged)}; corpus: {_few(known)}): "
+            "are they of the same data?"
+        )
+    if not set(judgements) & set(queries):
+        raise InputError(
+            f"no judged query is among the queries (judged: {_few(judgements)}; queries: {_few(queries)}): "
+            "are they of the same data?"
+        )
+    warnings = []
+    unknown = [query for query in judgements if query not in queries]
+    if unknown:
+        warnings.append(f"{len(unknown):,} judged queries have no text, and are left out: {_few(unknown)}")
+    missing = {
+        document
+        for of_query in judgements.values()
+        for document, relevance in of_query.items()
+        if relevance > 0 and document not in known
+    }
+    if missing:
+        warnings.append(
+            f"{len(missing):,} relevant documents are not in the corpus, and count as not found: "
+            f"{_few(missing)}"
+        )
+    hopeless = [
+        query
+        for query, of_query in judgements.items()
+        if query in queries and not any(relevance > 0 for relevance in of_query.values())
+    ]
+    if hopeless:
+        warnings.append(
+            f"{len(hopeless):,} queries have no relevant document, and are left out: {_few(hopeless)}"
+        )
+    kept = {
+        query: dict(judgements[query])
+        for query in queries
+        if query in judgements and query not in set(hopeless)
+    }
+    if not kept:
+        raise InputError("no query has a relevant document")
+    return Judged(kept, warnings)
+
+
+def _table_lines(path: Path) -> Iterator[_Line]:
+    try:
+        with open_text(path) as file:
+            for number, text in enumerate(file, 1):
+                line = text.rstrip("\r\n")
+                if not line.strip():
+                    continue
+                where = f"{path}, line {number}"
+                fields = line.split("\t") if "\t" in line else line.split()
+                if len(fields) == 4:  # TREC: query, iteration, document, relevance
+                    del fields[1]
+                if len(fields) != 3:
+                    raise InputError(
+                        f"{where}: has {len(fields)} columns; use query id, document id, relevance"
+                    )
+                relevance = _integer(fields[2])
+                if relevance is None and number == 1:
+                    continue  # the header
+                if relevance is None:
+                    raise InputError(f"{where}: relevance must be an integer, not {fields[2]!r}")
+                yield _Line(where, fields[0], fields[1], relevance)
+    except (OSError, EOFError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: {error.reason}") from error
+
+
+def _sheet_lines(path: Path) -> Iterator[_Line | None]:
+    for where, record in read_records(path):
+        relevance = relevance_of(record.get("relevant"), where)
+        query, document = id_of(record, ("query_id",), where), id_of(record, ("document_id",), where)
+        yield None if relevance is None else _Line(where, query, document, relevance)
+
+
+def relevance_of(value: object, where: str) -> int | None:
+    """Read a label: an integer, yes or no; None where there is none yet.
+
+    Raises:
+        InputError: It is something else.
+    """
+    label = str(value if value is not None else "").strip().lower()
+    if not label:
+        return None
+    relevance = _YES_NO.get(label, _integer(label))
+    if relevance is None:
+        raise InputError(
+            f"{where}: 'relevant' must be yes, no or an integer such as 0, 1 or 2, not {label!r}"
+        )
+    return relevance
+
+
+def _integer(text: str) -> int | None:
+    """An integer, also where a spreadsheet wrote it as 1.0."""
+    try:
+        number = float(text)
+        return int(number) if number.is_integer() else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _few(names: Collection[str]) -> str:
+    shown = ", ".join(map(repr, sorted(names)[:_NAMED]))
+    return f"{shown}, …" if len(names) > _NAMED else shown

@@ -1,0 +1,67 @@
+"""Numbers of an evaluation as a person reads them, on a page or a terminal. Pure."""
+
+from qwen3_vllm.evaluation.results import Evaluation, Measured
+from qwen3_vllm.evaluation.statistics import RESAMPLES
+from qwen3_vllm.evaluation.thresholds import Threshold
+from qwen3_vllm.evaluation.verdict import in_milliseconds
+
+UNKNOWN = "–"
+
+
+def p_value(measured: Measured) -> str:
+    """The p-value against the best set-up; "best" for that one."""
+    if measured.p_value is None:
+        return "best"
+    return "<0.001" if measured.p_value < 0.001 else f"{measured.p_value:.3f}"
+
+
+def costs_of(measured: Measured, *, tokens: bool) -> list[str]:
+    """Time per query, its share for embedding, search, tokens if asked for, bytes per vector."""
+    counted = UNKNOWN if measured.tokens_per_query is None else f"{measured.tokens_per_query:,.0f}"
+    return [
+        milliseconds(measured.seconds_per_query),
+        milliseconds(measured.embed_seconds),
+        milliseconds(measured.search_seconds),
+        *([counted] if tokens else []),
+        f"{measured.set_up.bytes_per_vector:,}",
+    ]
+
+
+def milliseconds(seconds: float | None) -> str:
+    return UNKNOWN if seconds is None else in_milliseconds(seconds)
+
+
+def threshold_cells(threshold: Threshold) -> list[str]:
+    """What was asked for, the score, its interval, and the precision and recall that it gives."""
+    asked = f"{threshold.goal} {threshold.target:g}"
+    if threshold.score is None:
+        return [
+            asked,
+            "not reached",
+            UNKNOWN,
+            f"{threshold.precision:.3f} at best",
+            f"{threshold.recall:.3f}",
+        ]
+    low = UNKNOWN if threshold.low is None else f"{threshold.low:.3f}"
+    high = "not reached" if threshold.high is None else f"{threshold.high:.3f}"
+    return [
+        asked,
+        f"{threshold.score:.4f}",
+        f"{low} to {high}",
+        f"{threshold.precision:.3f}",
+        f"{threshold.recall:.3f}",
+    ]
+
+
+def in_words(evaluation: Evaluation) -> list[str]:
+    """How it was measured, a line for each kind of number."""
+    return [
+        f"Intervals: 95 %, bootstrap over {len(evaluation.query_ids):,} queries, {RESAMPLES:,} resamples. "
+        f"p: paired randomisation of {evaluation.metric} against the best set-up, corrected for the number "
+        "of set-ups by Holm.",
+        "Documents that nobody judged count as not relevant.",
+        "ms per query: median of calls with one query each, one after another, that the servers had not "
+        "seen before: embedding it, and scoring its candidates. search ms: exact search of all queries at "
+        "once in NumPy on this machine, per query; a vector database's index takes another time.",
+        "Cheapest: fewest ms per query, to two significant digits; then fewest bytes per vector.",
+    ]
