@@ -44,12 +44,23 @@ def test_a_gpu_whose_memory_is_not_told_is_a_gpu(
     assert [(gpu.name, gpu.memory_bytes) for gpu in this_machine().gpus or ()] == gpus
 
 
-@pytest.mark.parametrize(("visible", "count"), [("2", 1), ("0,1", 2), ("", 0), ("-1", 0), ("GPU-abc", 1)])
+@pytest.mark.parametrize(
+    ("visible", "count"),
+    [
+        *(("2", 1), ("0,1", 2), ("", 0), ("-1", 0), ("GPU-abc", 1), ("GPU-abc,MIG-def", 2), ("1,GPU-abc", 2)),
+        *(("0,-1,1", 1), ("0,3,1", 1), ("7", 0), ("\u00b2", 0), ("none", 0)),
+    ],
+)
 def test_hidden_gpus_do_not_count(
     nvidia_smi: None, monkeypatch: pytest.MonkeyPatch, visible: str, count: int
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert len(this_machine().gpus or ()) == count
+
+
+def test_words_that_are_not_utf8_are_read(nvidia_smi: None, tmp_path: Path) -> None:
+    (tmp_path / "nvidia-smi").write_bytes(b"#!/bin/sh\necho 'NVIDIA \xae, 81559, Disabled'\n")
+    assert len(this_machine().gpus or ()) == 1
 
 
 def test_no_nvidia_smi_means_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

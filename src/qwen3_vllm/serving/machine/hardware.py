@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 
@@ -37,17 +40,24 @@ def _visible_gpus() -> tuple[Gpu, ...] | None:
         return None if Path("/dev/kfd").exists() else ()  # an AMD GPU is there, and not looked into
     query = [nvidia_smi, "--query-gpu=name,memory.total,mig.mode.current", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
+        answer = subprocess.run(query, capture_output=True, timeout=30, check=True).stdout
     except (subprocess.SubprocessError, OSError):
         return ()
-    gpus = [gpu for line in answer.splitlines() if (gpu := _read_gpu(line)) is not None]
+    lines = answer.decode("utf-8", "replace").splitlines()
+    gpus = [gpu for line in lines if (gpu := _read_gpu(line)) is not None]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return tuple(gpus)
-    chosen = [item.strip() for item in visible.split(",") if item.strip() not in ("", "-1")]
-    picked = [gpus[int(item)] for item in chosen if item.isdigit() and int(item) < len(gpus)]
+    chosen = list(takewhile(partial(_may_be_one_of, gpus), map(str.strip, visible.split(","))))
+    if all(map(str.isdecimal, chosen)):
+        return tuple(gpus[int(item)] for item in chosen)
     # UUIDs and MIG names cannot be told apart from here; only their number counts.
-    return tuple(picked or gpus[: len(chosen)])
+    return tuple(gpus[: len(chosen)])
+
+
+def _may_be_one_of(gpus: Sequence[Gpu], item: str) -> bool:
+    """Whether a word of CUDA_VISIBLE_DEVICES can name a GPU; CUDA stops at the first that cannot."""
+    return int(item) < len(gpus) if item.isdecimal() else item.startswith(("GPU-", "MIG-"))
 
 
 def _read_gpu(line: str) -> Gpu | None:
@@ -57,6 +67,6 @@ def _read_gpu(line: str) -> Gpu | None:
     cut up by MIG gives to one server.
     """
     name, memory, mig, *_ = [part.strip() for part in f"{line},,".split(",")]
-    if memory.isdigit():
+    if memory.isdecimal():
         return Gpu(name, 0 if mig == "Enabled" else int(memory) * 2**20)
     return Gpu(name, 0) if name and memory.startswith(("[", "N/A")) else None
