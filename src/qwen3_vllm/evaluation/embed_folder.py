@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from qwen3_vllm import EmbeddingClient
+from qwen3_vllm._core.text_files.sources import find_sources
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk.manifest import PROBE, Manifest, check_probe
 from qwen3_vllm.bulk.parts import Fields, scan
 from qwen3_vllm.bulk.rows import Reader
-from qwen3_vllm.bulk.sources import find_sources
 from qwen3_vllm.errors import ConfigurationError, InputError
 
 MANIFEST = "_manifest.json"
