@@ -82,7 +82,7 @@ class TestRay:
         canned = Canned()
         raylets: set[int] = set()
 
-        def answer(request: Request) -> Reply:
+        def answer(request: Request) -> Reply | None:
             raylets.update(process.ppid() for process in actor_processes())
             return canned(request)
 
@@ -148,7 +148,7 @@ class TestRay:
     def test_outlives_a_worker_that_is_killed(self, tmp_path: Path) -> None:
         canned, killed = Canned(), threading.Event()
 
-        def answer(request: Request) -> Reply:
+        def answer(request: Request) -> Reply | None:
             if len(canned.documents()) > 1500 and not killed.is_set():
                 killed.set()
                 actor_processes()[0].kill()

@@ -78,10 +78,14 @@ class FakeVLLM:
     """Whether responses keep their `usage`: some proxies drop it."""
     gateway_version: str | None = None
     """What a gateway in front says at /version, of itself."""
+    guards_all: bool = False
+    """Whether every route requires the key, as `qwen3-vllm serve` has it."""
 
     def __call__(self, request: Request) -> Reply | None:
         """Answer a request; None where this release would never answer."""
         path = request.path
+        if self.guards_all and self._key_of(request) != self.api_key:
+            return Reply.of_json({"error": {"message": "A valid API key is needed"}}, 401)
         if self.api_key and path.startswith("/v1") and self._key_of(request) != self.api_key:
             return Reply.of_json({"error": "Unauthorized"}, 401)
         if path in self.missing:
@@ -90,10 +94,14 @@ class FakeVLLM:
             return Reply.of_json({"data": [{"id": self.model, "max_model_len": self.context}]})
         if path == "/version":
             return Reply.of_json({"version": self.gateway_version or self.version})
+        if path == "/metrics":
+            return Reply(200, b"# HELP", {"Content-Type": "text/plain"})
         if path not in self._routes:
             return self._not_served(path)
         try:
             body = request.json
+            if not body:
+                raise Refused(400, "Field required", "Bad Request")
             if body["model"] != self.model:
                 raise Refused(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
             return _with_id(self._routes[path](body), request.headers.get("x-request-id"))

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +10,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.faults import Reply, Request
+from tests.fake_vllm import FakeVLLM
+from tests.faults import Reply
 
 DIMENSIONS = 8
 
 
-class Canned:
+class Canned(FakeVLLM):
     """An embedding server that picks each vector from a table by a hash of the text; remembers the texts."""
 
     def __init__(self, seed: int = 0, model: str = "canned", dimensions: int = DIMENSIONS) -> None:
+        super().__init__("embedding", model=model, dimensions=dimensions, missing=("/tokenize",))
         table = np.random.default_rng(seed).standard_normal((4096, dimensions)).astype("<f4")
         self.table = table / np.linalg.norm(table, axis=1, keepdims=True)
-        self.model = model
         self.texts: list[str] = []
 
-    def __call__(self, request: Request) -> Reply:
-        if request.path == "/v1/models":
-            return Reply.of_json({"data": [{"id": self.model, "max_model_len": 2048}]})
-        if request.path == "/version":
-            return Reply.of_json({"version": "0.32.0"})
-        if request.path != "/v1/embeddings":
-            return Reply.of_json({"detail": "Not Found"}, 404)
-        texts = request.json["input"]
-        self.texts += texts
-        content = self.table[[self.row(text) for text in texts]].tobytes()
+    def _embeddings(self, body: dict[str, Any]) -> Reply:
+        self.texts += body["input"]
+        content = self.table[[self.row(text) for text in body["input"]]].tobytes()
         return Reply(200, content, {"Content-Type": "application/octet-stream"})
 
     @staticmethod
     def row(text: str) -> int:
         return zlib.crc32(text.encode()) % 4096
 
-    def vector(self, text: str) -> np.ndarray:
-        return self.table[self.row(text)]
+    def vector(self, prompt: str | Sequence[int], dimensions: int | None = None) -> np.ndarray:
+        assert isinstance(prompt, str)
+        return self.table[self.row(prompt)]
 
     def documents(self) -> list[str]:
         """The texts asked for that are documents of `write_jsonl`."""

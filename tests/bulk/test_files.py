@@ -289,7 +289,7 @@ class TestChangedInput:
             else:
                 write_lines(path, (json.dumps({"text": text}) for text in texts))
 
-        def answer(request: Request) -> Reply:
+        def answer(request: Request) -> Reply | None:
             if b"document 000" in request.body:
                 fill("intruder")
             return canned(request)

@@ -121,7 +121,7 @@ def killing_server() -> Iterator[tuple[str, Canned, Callable[[int], None], dict[
     victim: dict[str, int] = {}
     lock = threading.Lock()
 
-    def answer(request: Request) -> Reply:
+    def answer(request: Request) -> Reply | None:
         with lock:
             reply = canned(request)
             if len(canned.texts) >= limit[0] and "pid" in victim:

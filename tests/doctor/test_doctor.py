@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,24 +19,7 @@ from tests.faults import Reply, Request, serve
 KEY = "a-key-that-nobody-may-see-4711"
 
 
-@dataclass
-class Vllm(FakeVLLM):
-    """Refuses an empty body as vLLM does; with `guards_all`, the key is wanted everywhere."""
-
-    guards_all: bool = False
-
-    def __call__(self, request: Request) -> Reply | None:
-        if self.guards_all and self._key_of(request) != self.api_key:
-            return Reply.of_json({"error": {"message": "A valid API key is needed"}}, 401)
-        if request.path == "/metrics":
-            return Reply(200, b"# HELP", {"Content-Type": "text/plain"})
-        is_empty = request.method == "POST" and request.json == {} and request.path in self._routes
-        if is_empty and not (self.api_key and request.path.startswith("/v1")):
-            return Reply.of_json({"error": {"message": "Field required", "code": 400}}, 400)
-        return super().__call__(request)
-
-
-class Gateway(Vllm):
+class Gateway(FakeVLLM):
     """Wants its key, and fails instead of refusing where it is missing, as LiteLLM does."""
 
     def __call__(self, request: Request) -> Reply | None:
@@ -47,7 +29,7 @@ class Gateway(Vllm):
         return Reply.of_json({"error": {"message": "No api key passed in", "code": status}}, status)
 
 
-class Demo(Vllm):
+class Demo(FakeVLLM):
     """Has the small tokenizer of the demo models."""
 
     def encode(self, text: str) -> list[int]:
@@ -57,27 +39,27 @@ class Demo(Vllm):
         return super().decode([token - 13_000 + 151_643 if token >= 13_000 else token for token in ids])
 
 
-class Unnormalised(Vllm):
+class Unnormalised(FakeVLLM):
     def vector(self, prompt: str | Sequence[int], dimensions: int | None = None) -> np.ndarray:
         return 3 * super().vector(prompt, dimensions)
 
 
-class PoolsTheFirstToken(Vllm):
+class PoolsTheFirstToken(FakeVLLM):
     def vector(self, prompt: str | Sequence[int], dimensions: int | None = None) -> np.ndarray:
         return super().vector(prompt[:1], dimensions)
 
 
-class AddsNoEndToken(Vllm):
+class AddsNoEndToken(FakeVLLM):
     def encode(self, text: str) -> list[int]:
         return [] if text == END_TOKEN else super().encode(text)
 
 
-class CutsWrongly(Vllm):
+class CutsWrongly(FakeVLLM):
     def vector(self, prompt: str | Sequence[int], dimensions: int | None = None) -> np.ndarray:
         return super().vector(prompt)[::-1][:dimensions] if dimensions else super().vector(prompt)
 
 
-class WebPage(Vllm):
+class WebPage(FakeVLLM):
     def __call__(self, request: Request) -> Reply | None:
         return Reply(200, b"<!doctype html><title>Grafana</title>", {"Content-Type": "text/html"})
 
@@ -93,7 +75,7 @@ def statuses(checks: dict[str, Check]) -> set[str]:
 
 
 def test_a_right_embedding_server_passes() -> None:
-    checks = checks_of(Vllm("embedding", matryoshka=True), "embedding")
+    checks = checks_of(FakeVLLM("embedding", matryoshka=True), "embedding")
 
     assert statuses(checks) == {"ok", "skip"}
     assert [name for name, check in checks.items() if check.status == "skip"] == [
@@ -103,7 +85,7 @@ def test_a_right_embedding_server_passes() -> None:
 
 @pytest.mark.parametrize("template", [None, RIGHT_TEMPLATE], ids=["client", "server"])
 def test_a_right_reranker_passes(template: str | None) -> None:
-    checks = checks_of(Vllm("reranker", template=template), "reranker")
+    checks = checks_of(FakeVLLM("reranker", template=template), "reranker")
 
     assert statuses(checks) == {"ok", "skip"}
     assert [name for name, check in checks.items() if check.status == "skip"] == [
@@ -114,24 +96,24 @@ def test_a_right_reranker_passes(template: str | None) -> None:
 @pytest.mark.parametrize(
     ("server", "role", "name", "status"),
     [
-        (Vllm("reranker"), "embedding", "serves embeddings", "fail"),
-        (Vllm("chat"), "embedding", "serves embeddings", "fail"),
+        (FakeVLLM("reranker"), "embedding", "serves embeddings", "fail"),
+        (FakeVLLM("chat"), "embedding", "serves embeddings", "fail"),
         (WebPage("embedding"), "embedding", "reachable", "fail"),
         (Unnormalised("embedding"), "embedding", "unit norm", "fail"),
         (PoolsTheFirstToken("embedding"), "embedding", "end token", "fail"),
         (AddsNoEndToken("embedding"), "embedding", "end token", "fail"),
-        (Vllm("embedding"), "embedding", "dimensions", "warn"),
+        (FakeVLLM("embedding"), "embedding", "dimensions", "warn"),
         (CutsWrongly("embedding", matryoshka=True), "embedding", "dimensions", "fail"),
-        (Vllm("embedding", version="0.8.5"), "embedding", "version", "warn"),
-        (Vllm("embedding", context=700), "embedding", "context length", "ok"),
-        (Vllm("embedding"), "reranker", "is a Qwen3 reranker", "fail"),
-        (Vllm("chat"), "reranker", "is a Qwen3 reranker", "fail"),
-        (Vllm("cross-encoder"), "reranker", "is a Qwen3 reranker", "fail"),
-        (Vllm("constant"), "reranker", "is a Qwen3 reranker", "fail"),
-        (Vllm("reranker", template=STOCK_TEMPLATE), "reranker", "template", "fail"),
-        (Vllm("reranker", template=DEAF_TEMPLATE), "reranker", "template", "warn"),
-        (Vllm("reranker", template=RIGHT_TEMPLATE, version="0.15.0"), "reranker", "template", "warn"),
-        (Vllm("reranker", context=200), "reranker", "context length", "warn"),
+        (FakeVLLM("embedding", version="0.8.5"), "embedding", "version", "warn"),
+        (FakeVLLM("embedding", context=700), "embedding", "context length", "ok"),
+        (FakeVLLM("embedding"), "reranker", "is a Qwen3 reranker", "fail"),
+        (FakeVLLM("chat"), "reranker", "is a Qwen3 reranker", "fail"),
+        (FakeVLLM("cross-encoder"), "reranker", "is a Qwen3 reranker", "fail"),
+        (FakeVLLM("constant"), "reranker", "is a Qwen3 reranker", "fail"),
+        (FakeVLLM("reranker", template=STOCK_TEMPLATE), "reranker", "template", "fail"),
+        (FakeVLLM("reranker", template=DEAF_TEMPLATE), "reranker", "template", "warn"),
+        (FakeVLLM("reranker", template=RIGHT_TEMPLATE, version="0.15.0"), "reranker", "template", "warn"),
+        (FakeVLLM("reranker", context=200), "reranker", "context length", "warn"),
     ],
 )
 def test_what_is_wrong_has_its_check_and_advice(server: FakeVLLM, role: str, name: str, status: str) -> None:
@@ -142,7 +124,7 @@ def test_what_is_wrong_has_its_check_and_advice(server: FakeVLLM, role: str, nam
 
 @pytest.mark.parametrize("template", [STOCK_TEMPLATE, DEAF_TEMPLATE], ids=["stock", "deaf"])
 def test_a_wrong_template_leaves_this_client_right(template: str) -> None:
-    checks = checks_of(Vllm("reranker", template=template), "reranker")
+    checks = checks_of(FakeVLLM("reranker", template=template), "reranker")
 
     assert {checks[f"reranker.{name}"].status for name in ("scores", "instruction", "control tokens")} == {
         "ok"
@@ -150,7 +132,7 @@ def test_a_wrong_template_leaves_this_client_right(template: str) -> None:
 
 
 def test_wrong_prompts_have_their_scores_beside_the_right_ones() -> None:
-    values = checks_of(Vllm("reranker"), "reranker")["reranker.scores"].values
+    values = checks_of(FakeVLLM("reranker"), "reranker")["reranker.scores"].values
 
     assert next(iter(values)) == "through this client"
     assert len(values) == 4
@@ -159,7 +141,7 @@ def test_wrong_prompts_have_their_scores_beside_the_right_ones() -> None:
 
 def test_a_proxy_that_passes_on_little_is_told_from_a_broken_server() -> None:
     missing = ("/tokenize", "/detokenize", "/classify")
-    checks = checks_of(Vllm("reranker", missing=missing), "reranker")
+    checks = checks_of(FakeVLLM("reranker", missing=missing), "reranker")
 
     assert "fail" not in statuses(checks)
     assert checks["reranker.tokenizer"].status == "warn"
@@ -180,17 +162,17 @@ def test_nothing_at_the_address_is_a_failed_check() -> None:
 @pytest.mark.parametrize(
     ("server", "given", "status", "seen"),
     [
-        (Vllm("reranker"), None, "ok", "none wanted"),
-        (Vllm("reranker"), KEY, "fail", "every route answers"),
-        (Vllm("reranker", api_key=KEY), KEY, "fail", "/tokenize"),
-        (Vllm("reranker", api_key=KEY), None, "fail", "/classify"),
-        (Vllm("reranker", api_key=KEY, guards_all=True), KEY, "ok", "no route answers"),
+        (FakeVLLM("reranker"), None, "ok", "none wanted"),
+        (FakeVLLM("reranker"), KEY, "fail", "every route answers"),
+        (FakeVLLM("reranker", api_key=KEY), KEY, "fail", "/tokenize"),
+        (FakeVLLM("reranker", api_key=KEY), None, "fail", "/classify"),
+        (FakeVLLM("reranker", api_key=KEY, guards_all=True), KEY, "ok", "no route answers"),
         (Gateway("reranker", api_key=KEY), KEY, "ok", "no route answers"),
         (Gateway("reranker", api_key=KEY), None, "ok", "no route answers"),
-        (Vllm("reranker", api_key=KEY, guards_all=True), None, "ok", "no route answers"),
+        (FakeVLLM("reranker", api_key=KEY, guards_all=True), None, "ok", "no route answers"),
     ],
 )
-def test_open_routes_are_named(server: Vllm, given: str | None, status: str, seen: str) -> None:
+def test_open_routes_are_named(server: FakeVLLM, given: str | None, status: str, seen: str) -> None:
     check = checks_of(server, "reranker", given)["reranker.key"]
 
     assert check.status == status
@@ -205,7 +187,7 @@ def test_the_demo_models_pass_and_are_told(role: str) -> None:
     assert "demo models" in checks[f"{role}.tokenizer"].seen
 
 
-class OtherIds(Vllm):
+class OtherIds(FakeVLLM):
     def encode(self, text: str) -> list[int]:
         return [token + 97_000 if token >= 151_643 else token for token in super().encode(text)]
 
@@ -227,14 +209,14 @@ def test_a_source_tree_that_is_not_installed_has_a_version(monkeypatch: pytest.M
 
 
 def test_a_server_that_wants_a_key_says_so() -> None:
-    checks = checks_of(Vllm("embedding", api_key=KEY, guards_all=True), "embedding")
+    checks = checks_of(FakeVLLM("embedding", api_key=KEY, guards_all=True), "embedding")
 
     assert checks["embedding.reachable"].status == "fail"
     assert "VLLM_API_KEY" in checks["embedding.reachable"].advice
 
 
 def test_the_key_is_in_no_check() -> None:
-    for server in (Vllm("reranker", api_key=KEY), Vllm("reranker", api_key="another")):
+    for server in (FakeVLLM("reranker", api_key=KEY), FakeVLLM("reranker", api_key="another")):
         checks = checks_of(server, "reranker", KEY)
         assert KEY not in json.dumps(as_json(list(checks.values())))
 
@@ -254,7 +236,7 @@ def test_official_models_are_known_by_name_or_folder(name: str, root: str | None
     assert samples.is_official(ServedModel(name, 8192, root), "Qwen3-Reranker-0.6B") is official
 
 
-class OfficialReranker(Vllm):
+class OfficialReranker(FakeVLLM):
     """Answers the published pairs as published; `shift` moves them."""
 
     shift = 1.0
@@ -267,7 +249,7 @@ class OfficialReranker(Vllm):
         return super().probability(prompt)
 
 
-class OfficialEmbedding(Vllm):
+class OfficialEmbedding(FakeVLLM):
     """Embeds the model card's texts so that their cosines are those of the card."""
 
     def vector(self, prompt: str | Sequence[int], dimensions: int | None = None) -> np.ndarray:
@@ -293,8 +275,8 @@ def test_the_official_reranker_must_give_published_scores(shift: float, status: 
     assert checks_of(server, "reranker")["reranker.published numbers"].status == status
 
 
-@pytest.mark.parametrize(("kind", "status"), [(OfficialEmbedding, "ok"), (Vllm, "fail")])
-def test_the_official_embedding_model_must_give_published_cosines(kind: type[Vllm], status: str) -> None:
+@pytest.mark.parametrize(("kind", "status"), [(OfficialEmbedding, "ok"), (FakeVLLM, "fail")])
+def test_the_official_embedding_model_must_give_published_cosines(kind: type[FakeVLLM], status: str) -> None:
     server = kind("embedding", model="Qwen3-Embedding-0.6B")
 
     assert checks_of(server, "embedding")["embedding.published numbers"].status == status
@@ -304,7 +286,7 @@ def test_the_official_embedding_model_must_give_published_cosines(kind: type[Vll
 
 
 def test_the_command_ends_with_0_when_nothing_failed() -> None:
-    with serve(Vllm("reranker")) as running:
+    with serve(FakeVLLM("reranker")) as running:
         ended = CliRunner().invoke(app, ["doctor", "--reranker-url", running.base_url, "--json"])
 
     assert ended.exit_code == 0
@@ -314,7 +296,7 @@ def test_the_command_ends_with_0_when_nothing_failed() -> None:
 
 
 def test_the_command_ends_with_1_when_a_check_failed() -> None:
-    with serve(Vllm("chat")) as running:
+    with serve(FakeVLLM("chat")) as running:
         ended = CliRunner().invoke(app, ["doctor", "--embedding-url", f"{running.base_url}/v1"])
 
     assert ended.exit_code == 1
@@ -330,7 +312,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
 
 
 def test_the_command_looks_where_the_clients_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serve(Vllm("embedding")) as embedding, serve(Vllm("reranker")) as reranker:
+    with serve(FakeVLLM("embedding")) as embedding, serve(FakeVLLM("reranker")) as reranker:
         monkeypatch.setenv("QWEN3_EMBEDDING_URL", embedding.base_url)
         monkeypatch.setenv("QWEN3_RERANKER_URL", reranker.base_url)
         ended = CliRunner().invoke(app, ["doctor", "--json"])
@@ -342,7 +324,7 @@ def test_the_command_looks_where_the_clients_look(monkeypatch: pytest.MonkeyPatc
 def test_the_key_may_come_from_a_file(tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.mktemp("key") / "key"
     file.write_text(f"# ours\n{KEY}\n")
-    with serve(Vllm("reranker", api_key=KEY, guards_all=True)) as running:
+    with serve(FakeVLLM("reranker", api_key=KEY, guards_all=True)) as running:
         arguments = ["doctor", "--reranker-url", running.base_url, "--api-key-file", str(file)]
         ended = CliRunner().invoke(app, arguments)
 
@@ -353,7 +335,7 @@ def test_the_key_may_come_from_a_file(tmp_path_factory: pytest.TempPathFactory) 
 def test_the_table_can_be_kept_as_a_page(tmp_path: Path) -> None:
     page = tmp_path / "doctor.html"
 
-    with serve(Vllm("reranker")) as server:
+    with serve(FakeVLLM("reranker")) as server:
         CliRunner().invoke(app, ["doctor", "--reranker-url", server.base_url, "--html", str(page)])
 
     assert "reranker.template" in page.read_text(encoding="utf-8")
@@ -362,7 +344,7 @@ def test_the_table_can_be_kept_as_a_page(tmp_path: Path) -> None:
 def test_a_page_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
     page = str(tmp_path / "no" / "page.html")
 
-    with serve(Vllm("reranker")) as server:
+    with serve(FakeVLLM("reranker")) as server:
         ended = CliRunner().invoke(app, ["doctor", "--reranker-url", server.base_url, "--html", page])
 
     assert ended.exit_code == 2
