@@ -14,7 +14,7 @@ from rich.text import Text
 
 from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION
-from qwen3_vllm.cli._terminal import err, fail, out, print_json, warn
+from qwen3_vllm.cli._terminal import EXIT_FAILED, err, errors_in_one_line, fail, out, print_json, warn
 from qwen3_vllm.errors import ConfigurationError, InputError, Qwen3VLLMError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from qwen3_vllm.evaluation import Progress as Done
     from qwen3_vllm.evaluation.work import OnProgress
 
-EXIT_FAILED, EXIT_REFUSED = 1, 2
 _WIDE = 120  # from here up, all metrics have a column
 
 Client = TypeVar("Client", EmbeddingClient, RerankClient)
@@ -308,12 +307,13 @@ def _pair(text: str) -> tuple[int, int]:
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """Turn errors into a line and an exit status."""
-    try:
-        yield
-    except (ConfigurationError, InputError) as error:
-        fail(str(error), EXIT_REFUSED)
-    except (Qwen3VLLMError, OSError) as error:
-        fail(f"{error}\nWhat is done is kept: the same command resumes", EXIT_FAILED)
-    except KeyboardInterrupt:
-        fail("stopped; the same command resumes", EXIT_FAILED)
+    """End the command as all do, and say that it resumes where something failed on the way."""
+    with errors_in_one_line():
+        try:
+            yield
+        except (ConfigurationError, InputError):
+            raise
+        except (Qwen3VLLMError, OSError) as error:
+            fail(f"{error}\nWhat is done is kept: the same command resumes", EXIT_FAILED)
+        except KeyboardInterrupt:
+            fail("stopped; the same command resumes", EXIT_FAILED)
