@@ -25,9 +25,10 @@ from qwen3_vllm import (
 )
 from qwen3_vllm._core import prompts
 from qwen3_vllm.serving import ServeOptions, Server, wait_until_ready
+from qwen3_vllm.serving.launch import command_of
 from qwen3_vllm.serving.machine.ports import free_port
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
-from qwen3_vllm.serving.plan import base_url, prepare
+from qwen3_vllm.serving.plan import read_plan
 from qwen3_vllm.serving.process import vllm_command as vllm_any
 
 from .conftest import BOOT_SECONDS, RunningServer
@@ -68,8 +69,8 @@ def old_server(
         extra_args=extra_args,
     )
     build = VllmBuild(Version(VERSION), is_cpu_build=True, launcher=(PYTHON, "-P", str(vllm_any.__file__)))
-    options, command = prepare(options, vllm=build)
-    with Server(role, command, base_url(options), log) as server:
+    plan = read_plan(options, vllm=build)
+    with Server(role, command_of(plan), plan.base_url, log) as server:
         server.start()
         wait_until_ready([server], timeout=BOOT_SECONDS)
         yield RunningServer(server.base_url, model, log, repr(server))

@@ -17,6 +17,7 @@ from qwen3_vllm.serving.guard import ApiKeyGuard
 from qwen3_vllm.serving.machine.hardware import Gpu, Machine
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 from qwen3_vllm.serving.options import Checkpoint, ServeOptions
+from qwen3_vllm.serving.plan import Plan
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "qwen3-vllm.json"
@@ -57,7 +58,7 @@ def launcher_command(role: Any, compose: Any) -> Any:
         dtype="bfloat16",
     )
     machine = Machine(None, (Gpu("24 GB", 24 * 2**30),))
-    return build_command(options, checkpoint, VllmBuild(Version(version)), machine)
+    return build_command(Plan.of(options, checkpoint, VllmBuild(Version(version)), machine))
 
 
 @pytest.mark.parametrize("role", PORTS)

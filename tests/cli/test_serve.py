@@ -138,6 +138,21 @@ def test_replicas_share_the_gpu() -> None:
     assert all("--gpu-memory-utilization 0.3 " in line + " " for line in lines)
 
 
+def test_a_key_of_the_environment_keeps_the_router_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qwen3_vllm.serving.command.replicas.router_program", lambda: Path("vllm-router"))
+    monkeypatch.setenv("VLLM_API_KEY", "hunter2")
+    result = serve("embedding", "--replicas", "2", *ELSEWHERE)
+    assert "no router in front: vllm-router does not pass the API key on" in result.stderr
+
+
+def test_replicas_for_another_machine_do_not_depend_on_this_ones_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0}, raising=False)
+    result = serve("embedding", "--replicas", "2", *ELSEWHERE)
+    assert result.stdout.count("--api-server-count 2") == 2
+
+
 def test_the_access_log_is_written_on_request() -> None:
     assert "--disable-uvicorn-access-log" in serve("embedding", *ELSEWHERE).stdout
     assert "--disable-uvicorn-access-log" not in serve("embedding", "--access-log", *ELSEWHERE).stdout

@@ -13,7 +13,7 @@ from types import FrameType
 from rich.status import Status
 
 from qwen3_vllm.cli._terminal import err, print_line
-from qwen3_vllm.serving.plan import running
+from qwen3_vllm.serving.launch import running
 from qwen3_vllm.serving.process.server import Progress, Server
 
 _LINE_EVERY_SECONDS = 15.0

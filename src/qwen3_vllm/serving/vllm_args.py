@@ -52,7 +52,7 @@ def shortens(name: str, flag: str) -> bool:
     return name == flag or (len(name) > 2 and name.startswith("--") and flag.startswith(name))
 
 
-class ExtraArgs:
+class VllmArgs:
     """What follows `--`: which flags it holds, and `--hf-overrides` taken out to be merged with ours.
 
     `rest` is everything else, untouched and in order.
@@ -127,20 +127,19 @@ def _apart(argument: str) -> list[str]:
     return list(glued.groups()) if glued else [argument]
 
 
-def heeding_extra(options: ServeOptions) -> ServeOptions:
+def heeding(options: ServeOptions, arguments: VllmArgs) -> ServeOptions:
     """Take over what the user said after `--` about options of ours that other decisions rest on."""
-    extra = ExtraArgs(options.extra_args)
     return replace(
         options,
-        quantization=extra.value("--quantization") or options.quantization,
-        tensor_parallel_size=_size(extra, "--tensor-parallel-size") or options.tensor_parallel_size,
-        data_parallel_size=_size(extra, "--data-parallel-size") or options.data_parallel_size,
-        api_server_count=_size(extra, "--api-server-count") or options.api_server_count,
+        quantization=arguments.value("--quantization") or options.quantization,
+        tensor_parallel_size=_size(arguments, "--tensor-parallel-size") or options.tensor_parallel_size,
+        data_parallel_size=_size(arguments, "--data-parallel-size") or options.data_parallel_size,
+        api_server_count=_size(arguments, "--api-server-count") or options.api_server_count,
     )
 
 
-def _size(extra: ExtraArgs, flag: str) -> int | None:
-    text = extra.value(flag) or ""
+def _size(arguments: VllmArgs, flag: str) -> int | None:
+    text = arguments.value(flag) or ""
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
 
 

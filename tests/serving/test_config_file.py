@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from qwen3_vllm.serving import LaunchError, ServeOptions
-from qwen3_vllm.serving.command.config_file import with_config_file
+from qwen3_vllm.serving.config_file import with_config_file
+from qwen3_vllm.serving.launch import command_of
 from qwen3_vllm.serving.machine.hardware import Machine
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 from qwen3_vllm.serving.options import Command
-from qwen3_vllm.serving.plan import prepare
+from qwen3_vllm.serving.plan import read_plan
 
 FILE = """
 seed: 1
@@ -32,7 +33,7 @@ def prepared(*extra: str) -> Command:
     from packaging.version import Version
 
     options = ServeOptions("embedding", "some/Qwen3-Embedding-0.6B", extra_args=extra)
-    return prepare(options, vllm=VllmBuild(Version("0.33.0")), machine=Machine())[1]
+    return command_of(read_plan(options, vllm=VllmBuild(Version("0.33.0")), machine=Machine()))
 
 
 def test_its_settings_come_before_the_other_flags(tmp_path: Path) -> None:
