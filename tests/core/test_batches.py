@@ -5,14 +5,22 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import batches as batching
-from qwen3_vllm._core.vllm_api.calls import Answer, Call
+from qwen3_vllm._core.http.flow import Round
+from qwen3_vllm._core.vllm_api.calls import Call
 
 Refusal = Callable[[list[int]], errors.Qwen3VLLMError | None]
+
+
+class Kept(list[tuple[list[int], object]]):
+    """Results in the order in which they came."""
+
+    def take(self, batch: list[int], result: object) -> None:
+        self.append((batch, result))
 
 
 def drive(
@@ -25,17 +33,19 @@ def drive(
     """
     sent: list[list[int]] = []
 
-    def call(batch: list[int]) -> Call[list[int]]:
+    def call(batch: list[int]) -> Call[object]:
         return Call("/", {"batch": batch}, lambda answer: batch)
 
-    flow = batching.send_batches(batches, call, lambda batch, answer: None)
+    flow = batching.send_batches(batches, call, Kept())
     try:
-        calls = next(flow)
         while True:
-            assert isinstance(calls, tuple)
-            bodies = [c.body["batch"] for c in calls]
-            sent += bodies
-            calls = flow.send([refuse(batch) for batch in bodies])
+            step = next(flow)
+            assert isinstance(step, Round)
+            for index, one in enumerate(step.calls):
+                assert one.body is not None
+                batch = one.body["batch"]
+                sent.append(batch)
+                step.deliver(index, refuse(batch) or batch)
     except StopIteration as stop:
         return stop.value, sent
 
@@ -45,6 +55,7 @@ def bad_request() -> errors.Qwen3VLLMError:
 
 
 @given(st.integers(1, 64), st.data())
+@settings(deadline=None)
 def test_a_bad_text_is_found_with_each_text_sent_log2_times(size: int, data: st.DataObject) -> None:
     bad = data.draw(st.integers(0, size - 1))
 
@@ -56,6 +67,7 @@ def test_a_bad_text_is_found_with_each_text_sent_log2_times(size: int, data: st.
 
 
 @given(st.sets(st.integers(0, 63)))
+@settings(deadline=None)
 def test_all_bad_texts_are_found_and_no_other(bad: set[int]) -> None:
     batches = [list(range(32)), list(range(32, 64))]
 
@@ -90,22 +102,20 @@ def test_a_batch_is_halved_only_where_its_size_or_one_text_may_be_at_fault(
     assert (len(sent) > 1) is halved
 
 
-def test_answers_are_stored_as_they_come() -> None:
-    stored: list[tuple[list[int], str]] = []
+def test_results_are_collected_as_they_come() -> None:
+    kept = Kept()
+    flow = batching.send_batches([[0, 1], [2]], lambda batch: Call("/", None, str), kept)
+    step = next(flow)
+    assert isinstance(step, Round)
 
-    def call(batch: list[int]) -> Call[str]:
-        return Call("/", None, lambda answer: answer.url)
+    step.deliver(1, "second")
+    step.deliver(0, "first")
 
-    flow = batching.send_batches([[0, 1], [2]], call, lambda batch, value: stored.append((batch, value)))
-    calls = next(flow)
-    assert isinstance(calls, tuple)
-    calls[1].decode(Answer("second", 200, {}, b""))
-    calls[0].decode(Answer("first", 200, {}, b""))
-
-    assert stored == [([2], "second"), ([0, 1], "first")]
+    assert kept == [([2], "second"), ([0, 1], "first")]
 
 
 @given(st.lists(st.integers(0, 100_000), max_size=60), st.integers(1, 40))
+@settings(deadline=None)
 def test_a_plan_keeps_order_and_limits(sizes: list[int], max_count: int) -> None:
     batches = batching.plan(range(len(sizes)), sizes, max_count)
 

@@ -2,22 +2,30 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.http.flow import Flow, send
+from qwen3_vllm._core.http.flow import Flow, Round
 from qwen3_vllm._core.texts import Failures, plural
-from qwen3_vllm._core.vllm_api.calls import Answer, Call
+from qwen3_vllm._core.vllm_api.calls import Call
 from qwen3_vllm._core.vllm_api.error_bodies import is_too_long
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 Refused = list[tuple[list[int], errors.Qwen3VLLMError]]
 
 # A request of some 32,000 tokens keeps a GPU busy long enough; text has about 4 bytes a token.
 BATCH_BYTES = 131_072
 _NAMED = 5  # failures that a message names
+
+
+class Collector(Protocol[T_contra]):
+    """What takes the results of one call."""
+
+    def take(self, batch: list[int], result: T_contra, /) -> None:
+        """Keep the result of one batch; the order in which they come is any."""
 
 
 def plan(indexes: Iterable[int], sizes: Sequence[int], max_count: int) -> list[list[int]]:
@@ -39,9 +47,9 @@ def plan(indexes: Iterable[int], sizes: Sequence[int], max_count: int) -> list[l
 def send_batches(
     batches: list[list[int]],
     call: Callable[[list[int]], Call[T]],
-    store: Callable[[list[int], T], None],
+    collector: Collector[T],
 ) -> Flow[Failures]:
-    """Send batches and store each answer as it comes.
+    """Send batches, each in the request that `call` makes of it.
 
     A batch that the server refuses, cannot queue, or answers with nonsense is halved until the text at fault
     is alone, so that it takes no other with it: each text is sent at most log2(batch) + 1 times. Before the
@@ -58,15 +66,15 @@ def send_batches(
     least = BATCH_BYTES  # texts of the smallest batch that did not fit into the queue
     tried = False
     while batches:
-        results = yield from send(*(_storing(call(batch), batch, store) for batch in batches))
+        ended = yield from _send_once(batches, call, collector)
         refused: Refused = []
-        for batch, result in zip(batches, results, strict=True):
-            if isinstance(result, errors.Qwen3VLLMError):
-                refused.append((batch, result))
-                if _is_full(result):
-                    least = min(least, len(batch))
-            else:
+        for batch, error in zip(batches, ended, strict=True):
+            if error is None:
                 most = max(most, len(batch))
+            else:
+                refused.append((batch, error))
+                if _is_full(error):
+                    least = min(least, len(batch))
         batches, divided = [], []
         for batch, error in refused:
             fits = _is_full(error) and len(batch) <= most  # it is not too large, the server is full
@@ -129,11 +137,24 @@ def _is_full(error: errors.Qwen3VLLMError) -> bool:
     return isinstance(error, errors.OverloadedError) and error.status == 503 and error.retry_after is None
 
 
-def _storing(call: Call[T], batch: list[int], store: Callable[[list[int], T], None]) -> Call[None]:
-    def decode(answer: Answer) -> None:
-        store(batch, call.decode(answer))
+def _send_once(
+    batches: list[list[int]], call: Callable[[list[int]], Call[T]], collector: Collector[T]
+) -> Flow[list[errors.Qwen3VLLMError | None]]:
+    """Send each batch in one request, and hand each result over as it comes.
 
-    return replace(call, decode=decode, texts=len(batch))  # type: ignore[arg-type, return-value]
+    Returns:
+        What went wrong with each batch; None where the collector has its result.
+    """
+    ended: list[errors.Qwen3VLLMError | None] = [None] * len(batches)
+
+    def deliver(index: int, result: T | errors.Qwen3VLLMError) -> None:
+        if isinstance(result, errors.Qwen3VLLMError):
+            ended[index] = result
+        else:
+            collector.take(batches[index], result)
+
+    yield Round([replace(call(batch), texts=len(batch)) for batch in batches], deliver)
+    return ended
 
 
 def failed(

@@ -1,8 +1,8 @@
 """EmbeddingClient: texts in, unit vectors out, from a vLLM server of Qwen3-Embedding."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -10,20 +10,20 @@ from pydantic import PrivateAttr
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.batches import failed, plan, send_batches
+from qwen3_vllm._core.batches import failed, send_batches
 from qwen3_vllm._core.cache_keys import CacheRole, cache_namespace
 from qwen3_vllm._core.discovery import ask_served
+from qwen3_vllm._core.embedding.collect import Collector, Lists
 from qwen3_vllm._core.embedding.probe import EmbeddingServer, ask_embedding_server
+from qwen3_vllm._core.embedding.requests import batches_of, call_of
 from qwen3_vllm._core.embedding.truncation import Fitted, Truncation, fit, truncation_of
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.settings import EmbeddingSettings
-from qwen3_vllm._core.texts import Failures, check_text, unsendable_texts
-from qwen3_vllm._core.vllm_api.calls import Call
-from qwen3_vllm._core.vllm_api.embeddings import Vectors, embed
+from qwen3_vllm._core.texts import Failures, check_text, plural, unsendable_texts
+from qwen3_vllm._core.vllm_api.embeddings import Vectors
 
-Lists = list[list[float]]
 Report = Callable[[Truncation], None]
 
 logger = logging.getLogger(__name__)
@@ -69,39 +69,39 @@ class EmbeddingClient(EmbeddingSettings):
             Qwen3VLLMError: What else can go wrong, see `qwen3_vllm.errors`. Whatever it is, `error.partial`
                 has the vectors of the texts that were embedded, and `error.errors` the failures by index.
         """
-        return self._transport.run(self._embed_queries(texts, instruction))
+        return self._transport.run(self._embed_queries(texts, instruction)).vectors
 
     async def aembed_queries(
         self, texts: Sequence[str], *, instruction: str | Sequence[str] | None = None
     ) -> Vectors:
         """Embed queries; see `embed_queries`."""
-        return await self._transport.arun(self._embed_queries(texts, instruction))
+        return (await self._transport.arun(self._embed_queries(texts, instruction))).vectors
 
     def embed_documents(self, texts: Sequence[str], *, show_progress: bool = False) -> Vectors:
         """Embed documents, without an instruction; shape, order and errors as in `embed_queries`.
 
         Texts that occur more than once are sent once. `show_progress` draws a bar on standard error.
         """
-        return self._transport.run(self._embed_documents(texts, show_progress))
+        collector = Collector(show_progress=show_progress)
+        return self._transport.run(self._embed_documents(texts, collector)).vectors
 
     async def aembed_documents(self, texts: Sequence[str], *, show_progress: bool = False) -> Vectors:
         """Embed documents; see `embed_documents`."""
-        return await self._transport.arun(self._embed_documents(texts, show_progress))
+        collector = Collector(show_progress=show_progress)
+        return (await self._transport.arun(self._embed_documents(texts, collector))).vectors
 
     def embed_documents_as_lists(self, texts: Sequence[str], *, show_progress: bool = False) -> Lists:
         """Embed documents into lists of floats, as frameworks want them; else as `embed_documents`.
 
         Floats cost some 15 µs a vector of 1,024. They are made while other requests are under way.
         """
-        lists: Lists = []
-        self._transport.run(self._embed_documents(texts, show_progress, lists))
-        return lists
+        collector = Collector(as_lists=True, show_progress=show_progress)
+        return self._transport.run(self._embed_documents(texts, collector)).lists
 
     async def aembed_documents_as_lists(self, texts: Sequence[str], *, show_progress: bool = False) -> Lists:
         """Embed documents into lists of floats; see `embed_documents_as_lists`."""
-        lists: Lists = []
-        await self._transport.arun(self._embed_documents(texts, show_progress, lists))
-        return lists
+        collector = Collector(as_lists=True, show_progress=show_progress)
+        return (await self._transport.arun(self._embed_documents(texts, collector))).lists
 
     def cache_namespace(self, role: CacheRole, *, instruction: str | None = None) -> str:
         """Name a place for cached vectors, so that no lookup gives a vector of another kind.
@@ -128,7 +128,9 @@ class EmbeddingClient(EmbeddingSettings):
         server = yield from self._server.get(self._ask_server)
         return cache_namespace(role, server.model, server.root, task, self)
 
-    def _embed_queries(self, texts: Sequence[str], instruction: str | Sequence[str] | None) -> Flow[Vectors]:
+    def _embed_queries(
+        self, texts: Sequence[str], instruction: str | Sequence[str] | None
+    ) -> Flow[Collector]:
         task = self.instruction if instruction is None else instruction
         bad = unsendable_texts(texts, "query")
         if isinstance(task, str) or not isinstance(task, Sequence | np.ndarray):
@@ -147,43 +149,39 @@ class EmbeddingClient(EmbeddingSettings):
             for index, (query, task) in enumerate(zip(texts, tasks, strict=True))
             if index not in bad
         ]
-        return self._embed(prompted, bad, "query")
+        return self._embed(prompted, bad, "query", Collector())
 
     def _embed_documents(
-        self,
-        texts: Sequence[str],
-        show_progress: bool,
-        lists: Lists | None = None,
-        report: Report | None = None,
-    ) -> Flow[Vectors]:
+        self, texts: Sequence[str], collector: Collector, report: Report | None = None
+    ) -> Flow[Collector]:
         bad = unsendable_texts(texts, "document")
         sendable = [text for index, text in enumerate(texts) if index not in bad] if bad else texts
         prompted = list(map(prompts.embedding_document, sendable))
-        return self._embed(prompted, bad, "document", show_progress, lists, report)
+        return self._embed(prompted, bad, "document", collector, report)
 
     def _embed(
         self,
         prompted: list[str],
         unsendable: Failures,
         noun: str,
-        show_progress: bool = False,
-        lists: Lists | None = None,
+        collector: Collector,
         report: Report | None = None,
-    ) -> Flow[Vectors]:
+    ) -> Flow[Collector]:
         """Embed prompts: those of all texts but the unsendable ones, which are failures by index.
 
         Args:
-            lists: Empty at first, has the same numbers in the end.
             report: Is given what was cut, if anything was; None logs one warning.
         """
         count = len(prompted) + len(unsendable)
-        if count == 0:
-            return np.empty((0, self.dimensions or 0), np.float32)
-        unique = dict.fromkeys(prompted)
-        vectors, refused, fitted = yield from self._embed_unique(list(unique), show_progress, lists)
-        plain = fitted is None or not (fitted.cut or fitted.left_to_server)
-        if vectors is not None and not refused and plain and len(unique) == count:
-            return vectors
+        unique = list(dict.fromkeys(prompted))
+        if not unique:
+            collector.make_room(count, self.dimensions or 0)
+            if unsendable:
+                raise failed(unsendable, count, noun, None)
+            return collector
+        refused, fitted = yield from self._embed_unique(unique, collector)
+        if not refused and not fitted.any_cut and len(unique) == count:
+            return collector
         row_of = {text: row for row, text in enumerate(unique)}
         places = map(row_of.__getitem__, prompted)
         rows = [-1 if index in unsendable else next(places) for index in range(count)]
@@ -192,71 +190,24 @@ class EmbeddingClient(EmbeddingSettings):
         if truncation and report is not None:
             report(truncation)
         elif truncation:
-            plural = "queries" if noun == "query" else "documents"
-            logger.warning("%s", truncation.of_texts(count, plural))
-        if vectors is not None:
-            vectors = vectors[rows]
-            vectors[list(failures)] = np.nan
+            logger.warning("%s", truncation.of_texts(count, plural(noun)))
+        collector.spread(rows, failures)
         if failures:
-            raise failed(failures, count, noun, vectors)
-        assert vectors is not None
-        if lists is not None:
-            lists[:] = [lists[row].copy() for row in rows]  # of a text that occurs twice, two lists
-        return vectors
+            raise failed(failures, count, noun, collector.vectors)
+        return collector
 
-    def _embed_unique(
-        self, texts: list[str], show_progress: bool, lists: Lists | None
-    ) -> Flow[tuple[Vectors | None, Failures, Fitted | None]]:
+    def _embed_unique(self, texts: list[str], collector: Collector) -> Flow[tuple[Failures, Fitted]]:
         """Embed different, sendable texts; failures by index into `texts`."""
-        if not texts:
-            return None, {}, None
         server = yield from self._server.get(self._ask_server)
         fitted = yield from fit(server, texts, truncate=self.truncate)
-        inputs, refused, _, left_to_server, limit = fitted
-        sizes = list(map(len, texts))
-        vectors = np.empty((len(texts), self.dimensions or server.width), np.float32)
-        if lists is not None:
-            lists[:] = [[]] * len(texts)
-
-        def call(batch: list[int]) -> Call[Vectors]:
-            return embed(
-                server.model,
-                inputs[batch[0] : batch[-1] + 1] if adjoin(batch) else [inputs[index] for index in batch],
-                encoding=server.encoding,
-                dtype=server.dtype,
-                dimensions=self.dimensions if server.cuts else None,
-                width=server.width,
-                keep=self.dimensions,
-                truncate_to=limit if batch[0] in left_to_server else None,
-                out=rows_of(batch),
-            )
-
-        def rows_of(batch: list[int]) -> Vectors | None:
-            # A view, where there can be one: writing into it saves an array as large as the answer.
-            return vectors[batch[0] : batch[-1] + 1] if adjoin(batch) else None
-
-        def adjoin(batch: list[int]) -> bool:
-            return batch[-1] - batch[0] + 1 == len(batch)
-
-        def store(batch: list[int], answer: Vectors) -> None:
-            if rows_of(batch) is None:
-                vectors[batch] = answer
-            if lists is not None:
-                for index, numbers in zip(batch, answer.tolist(), strict=True):
-                    lists[index] = numbers
-            advance(len(batch))
-
-        # A request holds texts, or token ids, or texts that the server cuts.
-        kinds: dict[tuple[bool, bool], list[int]] = {}
-        for index, text in enumerate(inputs):
-            if index not in refused:
-                kinds.setdefault((isinstance(text, str), index in left_to_server), []).append(index)
-        batches = [batch for indexes in kinds.values() for batch in plan(indexes, sizes, self.batch_size)]
-        with _progress(len(texts) - len(refused), show_progress) as advance:
-            failures = yield from send_batches(batches, call, store)
+        collector.make_room(len(texts), self.dimensions or server.width)
+        batches = batches_of(fitted, texts, self.batch_size)
+        call = partial(call_of, server, fitted, self.dimensions)
+        with collector.progress(sum(map(len, batches))):
+            failures = yield from send_batches(batches, call, collector)
         if any(isinstance(error, _MAY_BE_ANOTHER_SERVER) for error in failures.values()):
             self._server.forget()
-        return vectors, refused | failures, fitted
+        return fitted.refused | failures, fitted
 
     def _ask_server(self) -> Flow[EmbeddingServer]:
         served = yield from ask_served(self.model or self._first_model)
@@ -266,24 +217,10 @@ class EmbeddingClient(EmbeddingSettings):
 
 async def aembed_reporting(client: EmbeddingClient, texts: Sequence[str], report: Report) -> Vectors:
     """Embed documents; what was cut goes to `report` instead of the log."""
-    return await client._transport.arun(client._embed_documents(texts, False, report=report))
+    return (await client._transport.arun(client._embed_documents(texts, Collector(), report))).vectors
 
 
 def floats_of_one(vectors: Vectors) -> list[float]:
     """The numbers of the vector of one query."""
     numbers: list[float] = vectors[0].tolist()
     return numbers
-
-
-@contextmanager
-def _progress(total: int, show: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error; yields what to call with a number of texts that are done."""
-    if not show:
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("embedding", total=total)
-        yield lambda count: bar.advance(task, count)

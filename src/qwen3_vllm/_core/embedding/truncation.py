@@ -68,6 +68,11 @@ class Fitted(NamedTuple):
     left_to_server: frozenset[int]
     limit: int
 
+    @property
+    def any_cut(self) -> bool:
+        """Whether any text was cut, or may be by the server."""
+        return bool(self.cut or self.left_to_server)
+
 
 def fit(server: EmbeddingServer, texts: list[str], *, truncate: bool) -> Flow[Fitted]:
     """Replace texts longer than the context by the token ids that the reference keeps.
@@ -109,10 +114,8 @@ def fit(server: EmbeddingServer, texts: list[str], *, truncate: bool) -> Flow[Fi
     return Fitted(inputs, refused, cut, frozenset(), limit)
 
 
-def truncation_of(fitted: Fitted | None, rows: Sequence[int]) -> Truncation:
+def truncation_of(fitted: Fitted, rows: Sequence[int]) -> Truncation:
     """Sum up what was cut of the texts whose places among the different ones are `rows`."""
-    if fitted is None:
-        return Truncation()
     lengths = [fitted.cut[row] for row in rows if row in fitted.cut]
     perhaps = sum(row in fitted.left_to_server for row in rows)
     if not (lengths or perhaps):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, cast
 
 from qwen3_vllm import errors
@@ -9,15 +10,29 @@ from qwen3_vllm._core.http.loop import now
 from qwen3_vllm._core.vllm_api.calls import Call
 
 T = TypeVar("T")
-# A flow yields calls, and is sent their results, errors among them, in the same order; or it yields a
-# lock, and goes on when it holds it.
-Flow: TypeAlias = Generator[Sequence[Call[Any]] | asyncio.Lock, list[Any], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Calls to send, as many at once as the settings allow.
+
+    Attributes:
+        deliver: Given the index and the result of each call as it comes: the error, if it failed for good.
+    """
+
+    calls: Sequence[Call[Any]]
+    deliver: Callable[[int, Any], object]
+
+
+# A flow yields rounds, and resumes when all their results are delivered; or a lock, and resumes holding it.
+Flow: TypeAlias = Generator[Round | asyncio.Lock, None, T]
 
 
 def send(*calls: Call[T]) -> Flow[list[T | errors.Qwen3VLLMError]]:
     """Send calls, as many at once as the settings allow; a call that failed for good gives its error."""
-    results = yield calls
-    return cast(list[T | errors.Qwen3VLLMError], results)
+    results: dict[int, T | errors.Qwen3VLLMError] = {}
+    yield Round(calls, results.__setitem__)
+    return [results[index] for index in range(len(calls))]
 
 
 def send_one(call: Call[T]) -> Flow[T]:
@@ -65,18 +80,18 @@ class Deadline:
 async def drive(
     flow: Flow[T],
     deadline: Deadline,
-    send_round: Callable[[Sequence[Call[Any]]], Coroutine[Any, Any, list[Any]]],
+    send_round: Callable[[Round], Coroutine[Any, Any, None]],
 ) -> T:
     """Run a flow to its end: `send_round` sends what it yields."""
     try:
-        step = flow.send(cast(list[Any], None))
+        step = next(flow)
         while True:
-            if not isinstance(step, asyncio.Lock):
-                step = flow.send(await send_round(step))
-            elif await deadline.met_by(step.acquire()):
-                step = flow.send([])
-            else:
+            if isinstance(step, Round):
+                await send_round(step)
+            elif not await deadline.met_by(step.acquire()):
                 step = flow.throw(deadline.missed())
+                continue
+            step = next(flow)
     except StopIteration as stop:
         return cast(T, stop.value)
     finally:

@@ -4,13 +4,12 @@ All flows of a process run on one event loop in a background thread, over one po
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.http.exchange import Exchange
-from qwen3_vllm._core.http.flow import Deadline, Flow, drive
+from qwen3_vllm._core.http.flow import Deadline, Flow, Round, drive
 from qwen3_vllm._core.http.load import Load, Tries
 from qwen3_vllm._core.http.loop import PerLoop, background, now
 from qwen3_vllm._core.http.retries import may_stop_all, stops_all
@@ -20,7 +19,6 @@ from qwen3_vllm._core.vllm_api.calls import Call
 T = TypeVar("T")
 
 _HUNG = 2.5  # time limits without any answer, after which what has waited for its turn is not sent
-_NONE_YET = object()
 
 
 class Transport:
@@ -57,37 +55,39 @@ class Transport:
         deadline = Deadline(self._settings.total_timeout, self.root)
         progress = _Progress()
         try:
-            return await drive(flow, deadline, lambda calls: self._round(calls, progress, deadline))
+            return await drive(flow, deadline, lambda step: self._round(step, progress, deadline))
         finally:
             self._load.get().outage.tell()
 
-    async def _round(
-        self, calls: Sequence[Call[Any]], progress: "_Progress", deadline: Deadline
-    ) -> list[Any]:
-        results: list[Any] = [_NONE_YET] * len(calls)
+    async def _round(self, step: Round, progress: "_Progress", deadline: Deadline) -> None:
         progress.fatal = progress.hung
-        if not await deadline.met_by(self._answer(calls, results, progress)):
+        pending = dict(enumerate(step.calls))
+        if not await deadline.met_by(self._answer(step, pending, progress)):
             late = deadline.missed()
-            results = [late if result is _NONE_YET else result for result in results]
-        return results
+            for index in pending:
+                step.deliver(index, late)
 
-    async def _answer(self, calls: Sequence[Call[Any]], results: list[Any], progress: "_Progress") -> None:
-        """Fill in the results, each as it comes: the time may not be enough for all."""
-        limit = self._load.get().limit
-        waiting = iter(enumerate(calls))
+    async def _answer(self, step: Round, pending: dict[int, Call[Any]], progress: "_Progress") -> None:
+        """Deliver each result as it comes; `pending` keeps the calls that the time is not enough for."""
+        waiting = iter(list(pending.items()))
 
         async def work() -> None:
             for index, call in waiting:
-                at_once = limit.allowed
-                results[index] = result = await self._send(call, progress)
-                progress.note(call.path, result, at_once)
+                await self._answer_one(index, call, step, progress)
+                del pending[index]
 
-        if len(calls) == 1:
+        if len(pending) == 1:
             await work()
             return
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._settings.max_concurrency, len(calls))):
+            for _ in range(min(self._settings.max_concurrency, len(pending))):
                 group.create_task(work())
+
+    async def _answer_one(self, index: int, call: Call[Any], step: Round, progress: "_Progress") -> None:
+        at_once = self._load.get().limit.allowed
+        result = await self._send(call, progress)
+        progress.note(call.path, result, at_once)
+        step.deliver(index, result)
 
     async def _send(self, call: Call[T], progress: "_Progress") -> T | errors.Qwen3VLLMError:
         load = self._load.get()

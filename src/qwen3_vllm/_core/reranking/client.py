@@ -12,6 +12,7 @@ from qwen3_vllm._core.batches import failed, plan, send_batches
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.http.transport import Transport
+from qwen3_vllm._core.reranking.collect import Collector
 from qwen3_vllm._core.reranking.probe import (
     RerankServer,
     ask_rerank_server,
@@ -184,11 +185,7 @@ class RerankClient(RerankSettings):
             pairs, task, server, max_tokens_per_doc=self.max_tokens_per_doc, truncate=self.truncate
         )
         pairs, refused = fitted.pairs, fitted.refused
-        scores = np.empty(len(pairs), np.float32)
-
-        def store(batch: list[int], answer: Scores) -> None:
-            scores[batch] = answer.values
-
+        collector = Collector(len(pairs))
         routes: dict[Route, list[int]] = {}
         for index, pair in enumerate(pairs):
             if index not in refused:
@@ -205,11 +202,11 @@ class RerankClient(RerankSettings):
             for indexes in routes.values()
             for batch in plan(indexes, sizes, min(self.batch_size, share))
         ]
-        failures = yield from send_batches(batches, call, store)
+        failures = yield from send_batches(batches, call, collector)
         changed = any(_of_another_server(error) for error in failures.values())
         if not changed and len(failures) < len(taken):
             changed = not (yield from self._is_still(server))
-        return _Scored(scores, refused | failures, fitted.cut, fitted.limit), changed
+        return _Scored(collector.scores, refused | failures, fitted.cut, fitted.limit), changed
 
     def _is_still(self, server: RerankServer) -> Flow[bool]:
         """Whether the server treats a pair as it did; asked when it may be another process by now."""

@@ -37,7 +37,6 @@ def embed(
     width: int | None = None,
     keep: int | None = None,
     truncate_to: int | None = None,
-    out: Vectors | None = None,
 ) -> Call[Vectors]:
     """Embed `inputs`: one row each, in order, of length 1.
 
@@ -46,7 +45,6 @@ def embed(
         width: Numbers a vector of the answer must have; None while that is not known.
         keep: Cut vectors to their first numbers here.
         truncate_to: Let the server cut inputs to so many tokens.
-        out: Write the rows here; None makes an array. Holds anything if the answer is wrong.
     """
     body: dict[str, Any] = {"model": model, "input": list(inputs), "encoding_format": encoding}
     if encoding == "bytes_only" or dtype != "float32":  # fields that vLLM knows from 0.11.1
@@ -71,7 +69,7 @@ def embed(
         if not ((norms > 0) & np.isfinite(norms)).all():
             bad = int(np.flatnonzero(~((norms > 0) & np.isfinite(norms)))[0])
             raise unexpected(answer, "finite vectors", f"NaN, infinity or only zeros in vector {bad}")
-        unit: Vectors = np.divide(vectors, norms[:, None], out=out)
+        unit: Vectors = np.divide(vectors, norms[:, None])
         return unit
 
     most = SLACK_BYTES + count * (ITEM_BYTES + (width or _WIDEST_VECTOR) * _NUMBER_BYTES)
