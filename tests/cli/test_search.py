@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm.bulk import embed_files
-from qwen3_vllm.cli import app
+from qwen3_vllm.cli import _terminal, app
 from tests.fake_vllm import FakeVLLM
 from tests.faults import SocketServer, serve
 
@@ -221,8 +221,12 @@ def test_search_uses_the_instruction_in_both_stages(
     assert "<Instruct>: Find code\n" in rerank_server.bodies("/v1/score")[-1]["text_1"]
 
 
+@pytest.mark.parametrize(("width", "start"), [(150, 5), (80, 5), (60, 1)])
 @pytest.mark.parametrize("options", [[], ["--no-rerank"]])
-def test_search_shows_whole_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
+def test_search_shows_whole_ids_and_the_texts_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], width: int, start: int
+) -> None:
+    monkeypatch.setattr(_terminal.out, "_width", width)
     monkeypatch.chdir(tmp_path)
     file = Path("deep" * 20, "a.txt")  # relative: an id's length, and so the table, is the same everywhere
     file.parent.mkdir()
@@ -234,7 +238,7 @@ def test_search_shows_whole_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     shown = "".join(line[column].strip() for line in lines)  # long ids go over several lines
     for number in range(1, 7):
         assert f"a.txt:{number}" in shown
-    assert TEXTS[0][:5] in done.stdout
+    assert TEXTS[0][:start] in "".join(line[column.stop :] for line in lines)
 
 
 def test_search_shows_both_places(index: Path) -> None:

@@ -10,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from qwen3_vllm._core.text_files.whole import NamedText
-from qwen3_vllm.cli._terminal import print_json
+from qwen3_vllm.cli._terminal import out, print_json
 
 if TYPE_CHECKING:
     from qwen3_vllm import RerankResult
 
-_ID_WIDTH = 40
+# Of the column of ids: on a narrow terminal, half of what the numbers leave; the other half is for the texts.
+_ID_LEAST, _ID_MOST, _NUMBERS = 8, 40, 40
 
 Instruction = Annotated[
     str | None, typer.Option(help="The task, in English.", show_default="Qwen's, for web search")
@@ -45,7 +46,8 @@ def new_table(query: str, *columns: str, has_id: bool = False) -> Table:
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True, header_style="dim")
     if has_id:  # whole, on several lines if need be: by a part of it nothing can be found again
-        table.add_column("id", max_width=_ID_WIDTH, overflow="fold", header_style="dim")
+        width = min(_ID_MOST, max(_ID_LEAST, (out.width - _NUMBERS) // 2))
+        table.add_column("id", max_width=width, overflow="fold", header_style="dim")
     table.add_column("text", ratio=1, no_wrap=True, overflow="ellipsis", header_style="dim")
     return table
 
