@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 from packaging.version import InvalidVersion, Version
@@ -23,7 +25,7 @@ from qwen3_vllm.serving.machine.checkpoint import resolve_model
 from qwen3_vllm.serving.machine.hardware import Machine
 from qwen3_vllm.serving.machine.ports import free_port
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
-from qwen3_vllm.serving.options import ServeOptions
+from qwen3_vllm.serving.options import Device, Help, ServeOptions
 from qwen3_vllm.serving.plan import Plan, read_plans
 
 _VLLM_ARGS = "qwen3_vllm.vllm_args"
@@ -35,14 +37,6 @@ class What(StrEnum):
     EMBEDDING = "embedding"
     RERANKER = "reranker"
     BOTH = "both"
-
-
-class ComputeDevice(StrEnum):
-    """Where to compute."""
-
-    AUTO = "auto"
-    CUDA = "cuda"
-    CPU = "cpu"
 
 
 class _PassesArgumentsOn(TyperCommand):
@@ -73,59 +67,10 @@ def serve(
     ),
     embedding_model: Annotated[str | None, typer.Option(help="MODEL for the embeddings of `both`.")] = None,
     reranker_model: Annotated[str | None, typer.Option(help="MODEL for the reranker of `both`.")] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(
-            help="Default 8000 (embedding), 8001 (reranker); 0: a free one; `both`: this and the next."
-        ),
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; a public one needs a key.")] = "127.0.0.1",
-    served_model_name: Annotated[
-        str | None, typer.Option(help="Default qwen3_embedding, qwen3_reranker.")
-    ] = None,
-    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")] = "auto",
-    device: Annotated[
-        ComputeDevice, typer.Option(help="auto: the GPU, if there is one.")
-    ] = ComputeDevice.AUTO,
-    quantization: Annotated[
-        str | None, typer.Option(help="fp8 on request; GPTQ, AWQ and the like are read from the checkpoint.")
-    ] = None,
-    tensor_parallel_size: Annotated[int, typer.Option(help="GPUs that share one copy of the model.")] = 1,
-    data_parallel_size: Annotated[int, typer.Option(help="Copies of the model, a GPU each.")] = 1,
-    api_server_count: Annotated[
-        int | None, typer.Option(help="HTTP processes; default 2 with a GPU and 8 cores.")
-    ] = None,
     replicas: Annotated[
         int,
         typer.Option(min=1, help="Servers of the model on one GPU, behind vllm-router if it is installed."),
     ] = 1,
-    max_num_seqs: Annotated[int, typer.Option(help="Texts computed at once.")] = 256,
-    max_model_len: Annotated[
-        int | None, typer.Option(help="Longest text in tokens; default 8192, or what the checkpoint allows.")
-    ] = None,
-    gpu_memory_utilization: Annotated[
-        float | None, typer.Option(help="Share of the GPU a server; default 0.45, or 0.9 if weights need it.")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option("--trust-remote-code", help="Run code that the checkpoint brings. Qwen3 needs none."),
-    ] = False,
-    chat_template: Annotated[bool, typer.Option(help="Let the server write the rerank prompt.")] = True,
-    prefix_caching: Annotated[
-        bool | None, typer.Option(help="Default: off for embeddings, on for reranking.")
-    ] = None,
-    api_key_file: Annotated[
-        Path | None, typer.Option(help="One key a line; without it the key is VLLM_API_KEY, if set.")
-    ] = None,
-    open_metrics: Annotated[
-        bool, typer.Option("--open-metrics", help="Let /metrics be scraped without the key.")
-    ] = False,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Allow a public address without a key.")
-    ] = False,
-    access_log: Annotated[
-        bool, typer.Option("--access-log", help="Write one line per request to vLLM's log.")
-    ] = False,
     log_dir: Annotated[
         Path | None, typer.Option(help="Where vLLM's logs go; default ~/.local/state/qwen3-vllm.")
     ] = None,
@@ -137,6 +82,7 @@ def serve(
     vllm_version: Annotated[
         str | None, typer.Option(help="With --dry-run: for another machine, which has this vLLM.")
     ] = None,
+    **server_options: Any,
 ) -> None:
     """Serve Qwen3-Embedding, Qwen3-Reranker, or both, with vLLM.
 
@@ -150,35 +96,17 @@ def serve(
     """
     names = {What.EMBEDDING: embedding_model or model, What.RERANKER: reranker_model or model}
     with errors_in_one_line():
-        _check_selection(what, model, served_model_name, replicas, dry_run, vllm_version)
+        _check_selection(what, model, server_options["served_model_name"], replicas, dry_run, vllm_version)
         options = [
             ServeOptions(
                 role=role,
                 model=resolve_model(names[What(role)], role, models_dir, elsewhere=vllm_version is not None),
-                port=role_port,
-                host=host,
-                served_model_name=served_model_name,
-                dtype=dtype,
-                device=device.value,
-                quantization=quantization,
-                tensor_parallel_size=tensor_parallel_size,
-                data_parallel_size=data_parallel_size,
-                api_server_count=api_server_count,
-                max_num_seqs=max_num_seqs,
-                max_model_len=max_model_len,
-                gpu_memory_utilization=gpu_memory_utilization,
-                trust_remote_code=trust_remote_code,
-                chat_template=chat_template,
-                prefix_caching=prefix_caching,
-                api_key_file=api_key_file,
-                open_metrics=open_metrics,
-                access_log=access_log,
-                insecure=insecure,
                 extra_args=ctx.meta.get(_VLLM_ARGS, ()),
+                **{**server_options, "port": role_port},
             )
-            for role, role_port in _roles_and_ports(what, port)
+            for role, role_port in _roles_and_ports(what, server_options["port"])
         ]
-        build = None if vllm_version is None else _build_elsewhere(device, vllm_version)
+        build = None if vllm_version is None else _build_elsewhere(options[0].device, vllm_version)
         plans = read_plans(options, vllm=build, machine=None if build is None else Machine())
         front = None
         if replicas > 1:
@@ -194,6 +122,41 @@ def serve(
         if front is not None:
             servers.append(router(front, servers, _log_path(log_dir, front)))
         supervise(servers, boot_timeout=boot_timeout, show_log=show_log)
+
+
+def _whole_signature() -> inspect.Signature:
+    """Return the signature of `serve` with a parameter for each field of ServeOptions that has a help."""
+    signature = inspect.signature(serve, eval_str=True)
+    *own, _ = signature.parameters.values()
+    several = list(signature.parameters).index("replicas")  # from here on they are not about one server
+    return signature.replace(parameters=[*own[:several], *_server_options(), *own[several:]])
+
+
+def _server_options() -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(ServeOptions, include_extras=True)
+    for field in dataclasses.fields(ServeOptions):
+        kind, *metadata = get_args(hints[field.name]) or (hints[field.name],)
+        said = next((each for each in metadata if isinstance(each, Help)), None)
+        if said is None:
+            continue
+        # A switch that is off needs no form to turn it off.
+        flags = [f"--{field.name.replace('_', '-')}"] if field.default is False else []
+        yield inspect.Parameter(
+            field.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=field.default,
+            annotation=Annotated[_for_typer(kind), typer.Option(*flags, help=said.text)],
+        )
+
+
+def _for_typer(kind: Any) -> Any:
+    """Return a type that typer reads; it knows Literal from 0.19 on only."""
+    if get_origin(kind) is not Literal:
+        return kind
+    return StrEnum("Choice", {word.upper(): word for word in get_args(kind)})
+
+
+serve.__signature__ = _whole_signature()  # type: ignore[attr-defined]
 
 
 def _check_selection(
@@ -243,9 +206,9 @@ def _print_commands(plans: list[Plan]) -> None:
         print_line(str(command))
 
 
-def _build_elsewhere(device: ComputeDevice, version: str) -> VllmBuild:
+def _build_elsewhere(device: Device, version: str) -> VllmBuild:
     try:
-        return VllmBuild(Version(version), is_cpu_build=device is ComputeDevice.CPU, plugins=None)
+        return VllmBuild(Version(version), is_cpu_build=device == "cpu", plugins=None)
     except InvalidVersion as error:
         raise LaunchError(f"--vllm-version {version} is no version; give one like 0.33.0") from error
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from types import NoneType, UnionType
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 from qwen3_vllm._core.official_models import Role
+from qwen3_vllm.errors import ConfigurationError
 
 Device = Literal["auto", "cuda", "cpu"]
 
@@ -16,38 +20,75 @@ DEFAULT_PORT: dict[Role, int] = {"embedding": 8000, "reranker": 8001}
 
 
 @dataclass(frozen=True)
+class Help:
+    """What `qwen3-vllm serve --help` says of a field; those without it are no options of the command."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class ServeOptions:
     """What the user asked for; None means that the launcher chooses, and says what and why.
 
-    `model` is a folder or a hub id. `port` 0 takes a free one. `gpu_memory_utilization` is this server's
-    share of its GPU, 0 to 1. `api_key` reaches the server by environment only; `api_key_file` holds one
-    key a line. `access_log`: one line per request. `extra_args` go to vLLM as they are and win over
-    what the launcher would send.
+    `model` is a folder or a hub id. `api_key` reaches the server by environment only. `extra_args` go to
+    vLLM as they are and win over what the launcher would send.
+
+    Raises:
+        ConfigurationError: A value is of the wrong type; whether the values can work is seen at the start.
     """
 
     role: Role
     model: str
-    port: int | None = None
-    host: str = "127.0.0.1"
-    served_model_name: str | None = None
-    dtype: str = "auto"
-    device: Device = "auto"
-    quantization: str | None = None
-    tensor_parallel_size: int = 1
-    data_parallel_size: int = 1
-    api_server_count: int | None = None
-    max_num_seqs: int = 256
-    max_model_len: int | None = None
-    gpu_memory_utilization: float | None = None
-    trust_remote_code: bool = False
-    chat_template: bool = True
-    prefix_caching: bool | None = None
+    port: Annotated[
+        int | None,
+        Help("Default 8000 (embedding), 8001 (reranker); 0: a free one; `both`: this and the next."),
+    ] = None
+    host: Annotated[str, Help("Address to listen on; a public one needs a key.")] = "127.0.0.1"
+    served_model_name: Annotated[str | None, Help("Default qwen3_embedding, qwen3_reranker.")] = None
+    dtype: Annotated[str, Help("auto, bfloat16, float16 or float32.")] = "auto"
+    device: Annotated[Device, Help("auto: the GPU, if there is one.")] = "auto"
+    quantization: Annotated[
+        str | None, Help("fp8 on request; GPTQ, AWQ and the like are read from the checkpoint.")
+    ] = None
+    tensor_parallel_size: Annotated[int, Help("GPUs that share one copy of the model.")] = 1
+    data_parallel_size: Annotated[int, Help("Copies of the model, a GPU each.")] = 1
+    api_server_count: Annotated[int | None, Help("HTTP processes; default 2 with a GPU and 8 cores.")] = None
+    max_num_seqs: Annotated[int, Help("Texts computed at once.")] = 256
+    max_model_len: Annotated[
+        int | None, Help("Longest text in tokens; default 8192, or what the checkpoint allows.")
+    ] = None
+    gpu_memory_utilization: Annotated[
+        float | None, Help("Share of the GPU a server; default 0.45, or 0.9 if weights need it.")
+    ] = None
+    trust_remote_code: Annotated[bool, Help("Run code that the checkpoint brings. Qwen3 needs none.")] = False
+    chat_template: Annotated[bool, Help("Let the server write the rerank prompt.")] = True
+    prefix_caching: Annotated[bool | None, Help("Default: off for embeddings, on for reranking.")] = None
     api_key: str | None = field(default=None, repr=False)
-    api_key_file: Path | None = None
-    open_metrics: bool = False
-    access_log: bool = False
-    insecure: bool = False
+    api_key_file: Annotated[
+        Path | None, Help("One key a line; without it the key is VLLM_API_KEY, if set.")
+    ] = None
+    open_metrics: Annotated[bool, Help("Let /metrics be scraped without the key.")] = False
+    access_log: Annotated[bool, Help("Write one line per request to vLLM's log.")] = False
+    insecure: Annotated[bool, Help("Allow a public address without a key.")] = False
     extra_args: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # What worked without a check goes on to work: paths as text, text as a path, a list of arguments.
+        if isinstance(self.model, os.PathLike):
+            object.__setattr__(self, "model", os.fspath(self.model))
+        if isinstance(self.api_key_file, str):
+            object.__setattr__(self, "api_key_file", Path(self.api_key_file))
+        if isinstance(self.extra_args, list):
+            object.__setattr__(self, "extra_args", tuple(self.extra_args))
+        problems = {
+            name: _problem(name, value, kind)
+            for name, kind in _field_types().items()
+            if not _fits(value := getattr(self, name), kind)
+        }
+        if problems:
+            refused = ConfigurationError(f"ServeOptions: {'; '.join(problems.values())}")
+            refused.problems = problems
+            raise refused
 
     @property
     def guarded(self) -> bool:
@@ -56,6 +97,49 @@ class ServeOptions:
     @property
     def served_port(self) -> int:
         return DEFAULT_PORT[self.role] if self.port is None else self.port
+
+
+@cache
+def _field_types() -> dict[str, object]:
+    return get_type_hints(ServeOptions)
+
+
+_DESCRIPTIONS: dict[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "True or False",
+    Path: "a path",
+    NoneType: "None",
+    tuple[str, ...]: "a tuple of texts",
+}
+
+
+def _problem(name: str, value: object, kind: object) -> str:
+    """Say what is wrong without the value, which may be a secret."""
+    found = "" if get_origin(kind) is Literal else f", not {type(value).__name__}"
+    return f"{name} must be {_described(kind)}{found}"
+
+
+def _described(kind: object) -> str:
+    if get_origin(kind) is UnionType:
+        return " or ".join(map(_described, get_args(kind)))
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    return _DESCRIPTIONS[kind]
+
+
+def _fits(value: object, kind: object) -> bool:
+    """Whether a value is of a field's type; True and False are no numbers."""
+    if get_origin(kind) is UnionType:
+        return any(_fits(value, each) for each in get_args(kind))
+    if get_origin(kind) is Literal:
+        return isinstance(value, str) and value in get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+    return isinstance(kind, type) and isinstance(value, kind)
 
 
 @dataclass(frozen=True)
