@@ -22,7 +22,9 @@ from qwen3_vllm.cli._terminal import (
     out,
     print_json,
 )
+from qwen3_vllm.errors import Qwen3VLLMError
 
+_EXIT_MOVED = 3
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
 
 
@@ -41,6 +43,12 @@ def doctor(
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that one request may take.")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="Keep vectors and scores of fixed texts in this file, as JSON.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Say how far those kept in this file have moved, after an upgrade.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write the table to this HTML file too.")] = None,
 ) -> None:
     """Examine running servers: reachable, right model, right scores, guarded, how fast.
@@ -48,20 +56,41 @@ def doctor(
     With no address given, both servers are examined where the clients look for them: `QWEN3_EMBEDDING_URL` or
     127.0.0.1:8000, and `QWEN3_RERANKER_URL` or 127.0.0.1:8001.
 
-    Exit status: 0 nothing failed, 1 a check failed, 2 wrong usage.
+    `--against FILE` says "the same", "moved within rounding", or that the index must be rebuilt.
+
+    Exit status: 0 nothing failed, 1 a check failed, 2 wrong usage, 3 vectors or scores have moved.
 
     Example: `qwen3-vllm doctor --embedding-url http://127.0.0.1:8000/v1`
     """
     key = _read_key(api_key_file)
     both = embedding_url is None and reranker_url is None
     logging.getLogger("qwen3_vllm").setLevel(logging.ERROR)  # what is retried ends up in a check
+    if both:
+        embedding_url, reranker_url = doctoring.default_embedding_url(), doctoring.default_reranker_url()
+    moved = False
     with errors_in_one_line(), err.status("examining the servers"):
+        before = doctoring.read_reference(against) if against is not None else None
         checks = doctoring.examine(
-            embedding_url=doctoring.default_embedding_url() if both else embedding_url,
-            reranker_url=doctoring.default_reranker_url() if both else reranker_url,
-            api_key=key,
-            timeout=timeout,
+            embedding_url=embedding_url, reranker_url=reranker_url, api_key=key, timeout=timeout
         )
+        if save is not None or before is not None:
+            try:
+                now = doctoring.reference(
+                    embedding_url=embedding_url,
+                    reranker_url=reranker_url,
+                    api_key=key,
+                    timeout=timeout,
+                    like=before,
+                )
+            except Qwen3VLLMError as error:
+                advice = "See the checks above; nothing was saved or compared"
+                checks.append(doctoring.Check("fixed texts", "fail", str(error), advice))
+            else:
+                compared = doctoring.compare(before, now) if before is not None else []
+                moved = any(check.status == "fail" for check in compared)
+                checks += compared
+                if save is not None:
+                    _save(now, save)
     if as_json:
         print_json(doctoring.as_json(checks))
     else:
@@ -73,8 +102,17 @@ def doctor(
             page.save_html(str(html))
         except OSError as error:
             fail(f"cannot write {html}: {error.strerror}", EXIT_REFUSED)
+    if moved:
+        raise typer.Exit(_EXIT_MOVED)
     if any(check.status == "fail" for check in checks):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _save(reference: doctoring.Reference, file: Path) -> None:
+    try:
+        reference.write(file)
+    except OSError as error:
+        fail(f"cannot write {file}: {error.strerror}", EXIT_REFUSED)
 
 
 def _read_key(file: Path | None) -> str | None:

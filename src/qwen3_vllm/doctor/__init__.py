@@ -15,9 +15,21 @@ from qwen3_vllm._core.reranking.client import RerankClient
 from qwen3_vllm._core.settings import EmbeddingSettings, RerankSettings
 from qwen3_vllm.doctor.checks import Check, Status
 from qwen3_vllm.doctor.embedding import examine_embedding
+from qwen3_vllm.doctor.reference import Reference, compare, read_reference, take_reference
 from qwen3_vllm.doctor.reranker import examine_reranker
 
-__all__ = ["Check", "Status", "as_json", "default_embedding_url", "default_reranker_url", "examine"]
+__all__ = [
+    "Check",
+    "Reference",
+    "Status",
+    "as_json",
+    "compare",
+    "default_embedding_url",
+    "default_reranker_url",
+    "examine",
+    "read_reference",
+    "reference",
+]
 
 
 def examine(
@@ -41,16 +53,45 @@ def examine(
     Raises:
         ConfigurationError: An address that is not a valid URL.
     """
+    embedding, reranker = _clients(embedding_url, reranker_url, api_key, timeout)
     checks: list[Check] = []
-    if embedding_url is not None:
-        checks += examine_embedding(
-            EmbeddingClient(base_url=embedding_url, api_key=api_key, timeout=timeout, max_retries=1)
-        )
-    if reranker_url is not None:
-        checks += examine_reranker(
-            RerankClient(base_url=reranker_url, api_key=api_key, timeout=timeout, max_retries=1)
-        )
+    if embedding is not None:
+        checks += examine_embedding(embedding)
+    if reranker is not None:
+        checks += examine_reranker(reranker)
     return checks
+
+
+def reference(
+    *,
+    embedding_url: str | None = None,
+    reranker_url: str | None = None,
+    api_key: str | None = None,
+    timeout: float = 60.0,
+    like: Reference | None = None,
+) -> Reference:
+    """Take vectors and scores of fixed texts, to `compare` with those of another day.
+
+    Args:
+        like: Take those of the same texts; None: of this package's own.
+        All others: as in `examine`.
+
+    Raises:
+        ConfigurationError: An address that is not a valid URL.
+        Qwen3VLLMError: A server gives none.
+    """
+    return take_reference(*_clients(embedding_url, reranker_url, api_key, timeout), like)
+
+
+def _clients(
+    embedding_url: str | None, reranker_url: str | None, api_key: str | None, timeout: float
+) -> tuple[EmbeddingClient | None, RerankClient | None]:
+    embedding = reranker = None
+    if embedding_url is not None:
+        embedding = EmbeddingClient(base_url=embedding_url, api_key=api_key, timeout=timeout, max_retries=1)
+    if reranker_url is not None:
+        reranker = RerankClient(base_url=reranker_url, api_key=api_key, timeout=timeout, max_retries=1)
+    return embedding, reranker
 
 
 def as_json(checks: Sequence[Check]) -> dict[str, Any]:
