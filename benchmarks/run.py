@@ -11,11 +11,13 @@ from benchmarks.bars import with_bars
 from benchmarks.clients import Target, Tools, tools
 from benchmarks.measure import Case, Plan, Result, Series, Work, rounds
 from qwen3_vllm import errors
-from qwen3_vllm._core.discovery import Served, ask_served
-from qwen3_vllm._core.http.flow import Flow, send
-from qwen3_vllm._core.http.transport import Transport
+from qwen3_vllm._core.client import transport_of
+from qwen3_vllm._core.discovery import ask_served
+from qwen3_vllm._core.embedding.client import EmbeddingClient
+from qwen3_vllm._core.http.flow import send
+from qwen3_vllm._core.reranking.client import RerankClient
 from qwen3_vllm._core.reranking.probe import ask_rerank_server
-from qwen3_vllm._core.settings import EmbeddingSettings, RerankSettings, ServerSettings
+from qwen3_vllm._core.settings import ServerSettings
 from qwen3_vllm._core.vllm_api.embeddings import embed_letter
 
 _QUERY = "How much does an answer cost its client?"
@@ -143,28 +145,23 @@ def _is_chosen(name: str, plan: Plan) -> bool:
 
 
 def _embedding_target(plan: Plan) -> Target:
-    settings = EmbeddingSettings(base_url=plan.embedding_url)
-    served, root = _ask(settings, ask_served(None))
+    client = EmbeddingClient(base_url=plan.embedding_url)
+    transport, key = transport_of(client), _key(client.settings)
+    served = transport.run(ask_served(None))
     probe = embed_letter(served.model, encoding="bytes_only", dtype="float32", dimensions=None)
-    (answer,) = Transport(settings, start_command="qwen3-vllm serve embedding").run(send(probe))
+    (answer,) = transport.run(send(probe))
     if isinstance(answer, errors.BadRequestError):
-        return Target(root, served.model, _key(settings), plan, "base64")
+        return Target(transport.root, served.model, key, plan, "base64")
     if isinstance(answer, errors.Qwen3VLLMError):
         raise answer
-    return Target(root, served.model, _key(settings), plan, "base64" if answer.in_pieces else clients.OCTETS)
+    return Target(transport.root, served.model, key, plan, "base64" if answer.in_pieces else clients.OCTETS)
 
 
 def _reranker_target(plan: Plan) -> tuple[Target, bool]:
-    settings = RerankSettings(base_url=plan.reranker_url)
-    start = "qwen3-vllm serve reranker"
-    transport = Transport(settings, start_command=start)
-    server = transport.run(ask_rerank_server(None, transport.root, start))
-    return Target(transport.root, server.model, _key(settings), plan), server.templates
-
-
-def _ask(settings: ServerSettings, flow: Flow[Served]) -> tuple[Served, str]:
-    transport = Transport(settings, start_command="qwen3-vllm serve embedding")
-    return transport.run(flow), transport.root
+    client = RerankClient(base_url=plan.reranker_url)
+    transport = transport_of(client)
+    server = transport.run(ask_rerank_server(None, transport.root, "qwen3-vllm serve reranker"))
+    return Target(transport.root, server.model, _key(client.settings), plan), server.templates
 
 
 def _key(settings: ServerSettings) -> str:

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from qwen3_vllm._core.cache_keys import CacheRole
-from qwen3_vllm._core.embedding.client import EmbeddingClient, floats_of_one
+from qwen3_vllm._core.embedding.adapter import EmbeddingAdapter
+from qwen3_vllm._core.embedding.client import floats_of_one
 from qwen3_vllm._core.options import Options
-from qwen3_vllm._core.reranking.client import RerankClient
+from qwen3_vllm._core.reranking.adapter import RerankAdapter
 from qwen3_vllm._core.reranking.ranking import RerankResult, select
-from qwen3_vllm._core.settings import EmbeddingSettings, RerankSettings
 from qwen3_vllm._core.texts import check_list
 from qwen3_vllm.errors import ConfigurationError, InputError
 
@@ -30,7 +30,7 @@ except ImportError as error:
     raise ImportError('qwen3_vllm.langchain needs LangChain: pip install "qwen3-vllm[langchain]"') from error
 
 
-class Qwen3VLLMEmbeddings(EmbeddingSettings, Embeddings):
+class Qwen3VLLMEmbeddings(EmbeddingAdapter, Embeddings):
     """Qwen3-Embedding served by vLLM, as LangChain Embeddings.
 
     Setup:
@@ -53,17 +53,7 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, Embeddings):
         >>> vector = await embeddings.aembed_query("What is gravity?")  # doctest: +SKIP
     """
 
-    model_config = ConfigDict(frozen=False)
-
     show_progress: bool = False
-
-    _client: EmbeddingClient | None = PrivateAttr(default=None)
-
-    @property
-    def client(self) -> EmbeddingClient:
-        """The client underneath; its vectors are numpy arrays."""
-        self._client = EmbeddingClient.of(self, self._client)
-        return self._client
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed documents, without an instruction, in order."""
@@ -96,7 +86,7 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, Embeddings):
         return self.client.cache_namespace(role, instruction=instruction)
 
 
-class Qwen3VLLMReranker(RerankSettings, BaseDocumentCompressor):
+class Qwen3VLLMReranker(RerankAdapter, BaseDocumentCompressor):
     """Qwen3-Reranker served by vLLM, as a LangChain document compressor.
 
     Setup:
@@ -119,21 +109,11 @@ class Qwen3VLLMReranker(RerankSettings, BaseDocumentCompressor):
         0.9993
     """
 
-    model_config = ConfigDict(frozen=False)
-
     top_n: int | None = Field(default=3, ge=0)
     score_threshold: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     combine: SkipJsonSchema[Callable[[float, Document], float] | None] = Field(
         default=None, exclude=True, repr=False
     )
-
-    _client: RerankClient | None = PrivateAttr(default=None)
-
-    @property
-    def client(self) -> RerankClient:
-        """The client underneath."""
-        self._client = RerankClient.of(self, self._client)
-        return self._client
 
     def compress_documents(
         self,
@@ -198,7 +178,7 @@ class Qwen3VLLMReranker(RerankSettings, BaseDocumentCompressor):
         return [_with_score(documents[result.index], result.relevance_score) for result, _ in chosen]
 
 
-class Qwen3VLLMCrossEncoder(RerankSettings, BaseCrossEncoder):
+class Qwen3VLLMCrossEncoder(RerankAdapter, BaseCrossEncoder):
     """Qwen3-Reranker served by vLLM, as a LangChain cross-encoder, for classes that take one.
 
     Setup:
@@ -216,16 +196,6 @@ class Qwen3VLLMCrossEncoder(RerankSettings, BaseCrossEncoder):
         >>> model.score([("What is gravity?", "Gravity attracts bodies.")])  # doctest: +SKIP
         [0.9991]
     """
-
-    model_config = ConfigDict(frozen=False)
-
-    _client: RerankClient | None = PrivateAttr(default=None)
-
-    @property
-    def client(self) -> RerankClient:
-        """The client underneath."""
-        self._client = RerankClient.of(self, self._client)
-        return self._client
 
     def score(self, text_pairs: list[tuple[str, str]], *, instruction: str | None = None) -> list[float]:
         """Score pairs of a query and a document, in order: P(yes), in [0, 1]."""

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from qwen3_vllm import EmbeddingClient, Qwen3VLLMError, ServerUnreachableError, WrongServerError
+from qwen3_vllm._core.settings import EmbeddingSettings
 from qwen3_vllm._core.text_files.records import records
 from qwen3_vllm.bulk import Progress, embed_files, parts, pipeline
 from qwen3_vllm.bulk.folder import locked
@@ -227,7 +228,7 @@ class TestAnotherRun:
         embed_files([path], tmp_path / "out", client=client)
         (name,) = change
         with pytest.raises(ConfigurationError, match=f"begun with {name}=.*this run has {name}="):
-            if name in EmbeddingClient.model_fields:
+            if name in EmbeddingSettings.model_fields:
                 client = EmbeddingClient(base_url=server.base_url, **change)
                 embed_files([path], tmp_path / "out", client=client)
             else:

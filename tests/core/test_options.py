@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 import qwen3_vllm
 from qwen3_vllm import EmbeddingClient, errors, langchain, llama_index
 from qwen3_vllm._core.options import Options
-from qwen3_vllm._core.settings import ServerSettings
+from qwen3_vllm._core.settings import EmbeddingSettings, ServerSettings
 
 KEY = "sk-very-secret-4711"
 NEEDED: dict[type[Options], dict[str, Any]] = {
@@ -60,8 +60,6 @@ def test_the_public_classes_are_all_tested() -> None:
     public = {f"{each.__module__}.{each.__name__}" for each in CLASSES if "settings" not in each.__module__}
 
     assert public >= {
-        "qwen3_vllm._core.embedding.client.EmbeddingClient",
-        "qwen3_vllm._core.reranking.client.RerankClient",
         "qwen3_vllm.langchain.Qwen3VLLMEmbeddings",
         "qwen3_vllm.langchain.Qwen3VLLMReranker",
         "qwen3_vllm.langchain.Qwen3VLLMCrossEncoder",
@@ -152,14 +150,6 @@ def test_a_near_miss_is_named() -> None:
         EmbeddingClient(apikey="x")  # type: ignore[call-arg]
 
 
-def test_a_client_cannot_change() -> None:
-    client = EmbeddingClient()
-    with pytest.raises(errors.ConfigurationError, match="frozen: batch_size cannot change"):
-        client.batch_size = 3  # type: ignore[misc]
-    with pytest.raises(errors.ConfigurationError, match="batch_size"):
-        del client.batch_size
-
-
 @pytest.mark.parametrize("both", [{"k": 1, "top_n": 2}, {"k": 0, "top_n": 1}])
 def test_two_names_of_one_option_must_not_differ(both: dict[str, int]) -> None:
     with pytest.raises(errors.ConfigurationError, match=r"k=\d and top_n=\d"):
@@ -215,7 +205,7 @@ WAYS: dict[str, Callable[[Any, dict[str, Any]], object]] = {
 
 
 @pytest.mark.parametrize(
-    "kind", [EmbeddingClient, langchain.Qwen3VLLMReranker, llama_index.Qwen3VLLMEmbeddings]
+    "kind", [EmbeddingSettings, langchain.Qwen3VLLMReranker, llama_index.Qwen3VLLMEmbeddings]
 )
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("options", SECRETS.values(), ids=SECRETS)

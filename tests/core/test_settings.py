@@ -1,6 +1,5 @@
 """Options: the argument, then the environment, then the default; and keys that stay out of sight."""
 
-import copy
 import logging
 import pickle
 import traceback
@@ -161,11 +160,6 @@ def test_the_reranker_needs_an_instruction() -> None:
         RerankSettings(instruction=" ")
 
 
-def test_options_cannot_change_under_a_client() -> None:
-    with pytest.raises(errors.ConfigurationError, match="frozen"):
-        EmbeddingClient().batch_size = 3  # type: ignore[misc]
-
-
 @pytest.mark.parametrize(
     "key", ["Bearer sk-1", "bearer  sk-1", " BEARER sk-1 ", "Bearer Bearer sk-1", "sk-1"]
 )
@@ -196,10 +190,12 @@ def test_secrets_are_not_shown_nor_saved(client: type[EmbeddingClient] | type[Re
         repr(made),
         str(made),
         f"{made!r}",
-        str(made.model_dump()),
-        made.model_dump_json(),
+        str(made.settings),
+        str(made.settings.model_dump()),
+        made.settings.model_dump_json(),
         str(pickle.dumps(made)),
-        str(vars(made)["api_key"]),
+        str(pickle.dumps(made, protocol=0)),
+        str(vars(made)),
     ]
 
     assert not [text for text in shown if KEY in text]
@@ -211,9 +207,9 @@ def test_a_pickled_client_takes_the_key_of_its_new_home(monkeypatch: pytest.Monk
 
     client = pickle.loads(raw)
 
-    assert client.api_key == SecretStr("local")
-    assert client.default_headers is None
-    assert client.batch_size == 3
+    assert client.settings.api_key == SecretStr("local")
+    assert client.settings.default_headers is None
+    assert client.settings.batch_size == 3
 
 
 @pytest.mark.parametrize(
@@ -282,29 +278,6 @@ def test_headers_of_the_user_go_along_and_win() -> None:
 
     sent = server.requests[-1].headers
     assert (sent["x-team"], sent["authorization"]) == ("search", "Basic mine")
-
-
-# --- copies --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy], ids=["copy", "deepcopy"])
-def test_a_used_client_can_be_copied(copied: object, embed: Embed) -> None:
-    with serve(FakeVLLM("embedding", api_key=KEY)) as server:
-        client = EmbeddingClient(base_url=server.base_url, api_key=KEY)
-        embed(client, ["a"])
-
-        assert embed(copied(client), ["a"]).shape == (1, 16)  # type: ignore[operator]
-
-
-def test_a_copy_with_other_options_uses_them() -> None:
-    with serve(FakeVLLM("embedding")) as old, serve(FakeVLLM("embedding", dimensions=4)) as new:
-        client = EmbeddingClient(base_url=old.base_url)
-        client.embed_documents(["a"])
-
-        other = client.model_copy(update={"base_url": new.base_url})
-
-        assert other.embed_documents(["a"]).shape == (1, 4)
-        assert client.embed_documents(["a"]).shape == (1, 16)
 
 
 # --- errors --------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Options that are checked whenever they are set; a bad one is a ConfigurationError that shows no secret."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar
 
@@ -75,14 +75,20 @@ class Options(BaseModel):
         if kind.model_config.get("frozen"):
             names = ", ".join(update)
             raise ConfigurationError(
-                f"{kind.__name__} is frozen: {names} cannot change; make another one, as by model_copy"
+                f"{kind.__name__} is frozen: {names} cannot change; a client's with_options makes another"
             )
         twins = {self._twins[name] for name in update if name in self._twins} - set(update)
         options = {name: value for name, value in dict(self).items() if name not in twins}
         checked = kind(**{**options, **update})
-        for name in twins.union(update) & set(kind.model_fields):
+        named = twins.union(update) & set(kind.model_fields)
+        changed = {name for name in named if self.__dict__[name] != checked.__dict__[name]}
+        for name in named:
             self.__dict__[name] = checked.__dict__[name]
             self.__pydantic_fields_set__.add(name)
+        self._follow(changed)
+
+    def _follow(self, changed: Set[str]) -> None:
+        """Give up what was made of these options, which were assigned."""
 
     @model_validator(mode="wrap")
     @classmethod

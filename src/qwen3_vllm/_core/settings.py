@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from types import NoneType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -136,14 +136,6 @@ class ServerSettings(Options):
         """Whether None says something of its own, as with `top_n`: its default is another constant."""
         field = cls.model_fields.get(name)
         return field is not None and field.default_factory is None and NoneType in get_args(field.annotation)
-
-    @classmethod
-    def of(cls, settings: "ServerSettings", current: Self | None = None) -> Self:
-        """Take the options of an adapter; gives `current` back if it has these already."""
-        options = {name: getattr(settings, name) for name in cls.model_fields}
-        if current is not None and all(getattr(current, name) == value for name, value in options.items()):
-            return current
-        return cls(**options)
 
     def __getstate__(self) -> dict[Any, Any]:
         # Pickles reach disks and other hosts: keys stay here, and are read from the environment there.

@@ -159,7 +159,7 @@ async def _embed(job: Job, chunk: _Chunk) -> _Result:
 
 async def _check_model(job: Job) -> None:
     vectors = await job.client.aembed_documents([PROBE])
-    check_probe(job.probe, vectors[0], job.client.base_url)
+    check_probe(job.probe, vectors[0], job.client.settings.base_url)
 
 
 def _reason(error: Qwen3VLLMError) -> str:

@@ -100,7 +100,7 @@ async def embed_apart(
         if not failures or not all(isinstance(each, of_texts) for each in failures.values()):
             raise
         if error.partial is None:
-            return np.empty((0, client.dimensions or 0), np.float32), failures, Truncation()
+            return np.empty((0, client.settings.dimensions or 0), np.float32), failures, Truncation()
         kept = [index for index in range(len(texts)) if index not in failures]
         return error.partial[kept], failures, sum(reported, Truncation())
 

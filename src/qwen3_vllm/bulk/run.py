@@ -10,11 +10,11 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
+from qwen3_vllm._core.client import transport_of
 from qwen3_vllm._core.discovery import ask_served
-from qwen3_vllm._core.embedding.client import EmbeddingClient
+from qwen3_vllm._core.embedding.client import EmbeddingClient, pinned
 from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.http.flow import send_one
-from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.text_files.sources import Format, Source, find_sources, known_encoding, spool_stdin
 from qwen3_vllm._core.vllm_api.calls import tokenize
 from qwen3_vllm.bulk.engine import Job, Step, embed_parts, step_before
@@ -122,8 +122,8 @@ def embed_files(
         sources = [replace(source, state=each.state) for source, each in zip(sources, scans, strict=True)]
         parts = [part for each in scans for part in each.parts]
         options = {
-            "truncate": client.truncate,
-            "wire_dtype": client.wire_dtype,
+            "truncate": client.settings.truncate,
+            "wire_dtype": client.settings.wire_dtype,
             "text_field": text_field,
             "id_field": id_field,
             "encoding": encoding,
@@ -214,7 +214,7 @@ def _read_manifest(
     if data is None:
         return None
     manifest = Manifest.from_json(data)
-    asked = {"model": client.model, "dimensions": client.dimensions}
+    asked = {"model": client.settings.model, "dimensions": client.settings.dimensions}
     manifest.check_options({**options, **{name: value for name, value in asked.items() if value is not None}})
     manifest.check_inputs(inputs)
     return manifest
@@ -239,16 +239,15 @@ def _begin(
     inputs: Sequence[Input],
 ) -> Job:
     """Meet the server, and make sure that the output gets vectors of one model only."""
-    served = Transport(client, start_command="qwen3-vllm serve embedding").run(ask_served(client.model))
-    # From now on no other model of that server will do.
-    client = EmbeddingClient(**{**dict(client), "model": served.model})
+    served = transport_of(client).run(ask_served(client.settings.model))
+    client = pinned(client, served.model)  # from now on no other model of that server will do
     (probe,) = client.embed_documents([PROBE])
     if manifest is None:
         options = {"model": served.model, "dimensions": len(probe), **options}
         folder.write_manifest(Manifest(options, inputs, probe).to_json())
     else:
         manifest.check_options({"model": served.model, "dimensions": len(probe)})
-        check_probe(manifest.probe, probe, client.base_url)
+        check_probe(manifest.probe, probe, client.settings.base_url)
     return Job(client, sources, fields, folder.path, served.model, probe)
 
 
@@ -264,7 +263,7 @@ def _tokens_per_character(job: Job, part: Part) -> float | None:
         return None
     flow = send_one(tokenize(job.model, sample[:_SAMPLE_CHARACTERS]))
     try:
-        tokens = Transport(job.client, start_command="").run(flow)
+        tokens = transport_of(job.client).run(flow)
     except Qwen3VLLMError:
         return None  # a proxy, or a server, without /tokenize: then there are no tokens to show
     return len(tokens) / min(len(sample), _SAMPLE_CHARACTERS)

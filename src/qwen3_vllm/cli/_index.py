@@ -72,7 +72,7 @@ class Index:
             dimensions=self.manifest.options["dimensions"],
             instruction=instruction,
         )
-        check_probe(self.manifest.probe, client.embed_documents([PROBE])[0], client.base_url)
+        check_probe(self.manifest.probe, client.embed_documents([PROBE])[0], client.settings.base_url)
         vector: Vectors = client.embed_queries([query])[0]
         return vector
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import SecretStr
 
 from qwen3_vllm import errors
+from qwen3_vllm._core.client import Client, transport_of
 from qwen3_vllm._core.http.flow import Flow, send, send_one
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.settings import ServerSettings
@@ -39,14 +40,18 @@ class Check:
 class Examination:
     """Collects the checks of one server, and asks it: with the key, or as a stranger without."""
 
-    def __init__(self, section: str, settings: ServerSettings, start: str) -> None:
-        self.settings, self.start = settings, start
+    def __init__(self, section: str, client: Client[Any], start: str) -> None:
+        self.settings: ServerSettings = client.settings
+        self.start = start
         self.checks: list[Check] = []
         self._section = section
-        self._transport = Transport(settings, start_command=start)
+        self._transport = transport_of(client)
         self.root = self._transport.root
         nobody = ServerSettings(
-            base_url=settings.base_url, api_key=SecretStr(""), timeout=settings.timeout, max_retries=0
+            base_url=self.settings.base_url,
+            api_key=SecretStr(""),
+            timeout=self.settings.timeout,
+            max_retries=0,
         )
         self._stranger = Transport(nobody, start_command=start)
 

@@ -40,7 +40,7 @@ class EmbeddedDocuments:
     def check_server(self, client: EmbeddingClient) -> None:
         """Raise WrongServerError unless the server has the model that embedded the documents."""
         vector = client.embed_documents([PROBE])[0][: self.dimensions]
-        check_probe(self.manifest.probe, vector / np.linalg.norm(vector), client.base_url)
+        check_probe(self.manifest.probe, vector / np.linalg.norm(vector), client.settings.base_url)
 
     def read_texts(self) -> list[str]:
         """Read the texts, in the order of the ids, from the files that were embedded.

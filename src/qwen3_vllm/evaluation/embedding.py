@@ -115,7 +115,8 @@ class EmbeddedTexts:
             write_json(path, probes.tolist())
         elif before.shape != probes.shape or float(np.min(np.sum(before * probes, axis=1))) < _SAME_SERVER:
             raise WrongServerError(
-                f"{self.client.base_url} gives other vectors than {self.name!r} gave when {self._folder} "
-                "was begun: it is another model, whatever its name. Give it another name (NAME=URL), or a "
+                f"{self.client.settings.base_url} gives other vectors than {self.name!r} gave when "
+                f"{self._folder} was begun: it is another model, whatever its name. "
+                "Give it another name (NAME=URL), or a "
                 "new folder"
             )

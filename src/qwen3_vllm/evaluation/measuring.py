@@ -81,8 +81,8 @@ def measure_run(
         documents=len(ids),
         instructions=list(run.choices.instructions),
         servers={
-            "embedding": {name: client.base_url for name, client in run.choices.embeddings.items()},
-            "reranker": {name: client.base_url for name, client in run.choices.rerankers.items()},
+            "embedding": {name: client.settings.base_url for name, client in run.choices.embeddings.items()},
+            "reranker": {name: client.settings.base_url for name, client in run.choices.rerankers.items()},
         },
         measured=measured,
         verdict=verdict,

@@ -57,7 +57,7 @@ class ScoredPairs:
         self._instruction = instruction or None
         self._times = times
         own = scores_folder(folder, name)
-        task = key_of(instruction or client.instruction).hex()[:12]
+        task = key_of(instruction or client.settings.instruction).hex()[:12]
         self._kept = open_files.enter_context(closing(Rows(own / f"{task}.rows", 1)))
         self._check_probes(name, own / "probe.json")
 
@@ -131,8 +131,9 @@ class ScoredPairs:
             or float(np.abs(_log_odds(before) - _log_odds(probes)).max()) > _SAME_SERVER
         ):
             raise WrongServerError(
-                f"{self._client.base_url} gives other scores than {name!r} gave when {path.parent} was "
-                "begun: it is another model, whatever its name. Give it another name (NAME=URL), or a new "
+                f"{self._client.settings.base_url} gives other scores than {name!r} gave when "
+                f"{path.parent} was begun: it is another model, whatever its name. "
+                "Give it another name (NAME=URL), or a new "
                 "folder"
             )
 

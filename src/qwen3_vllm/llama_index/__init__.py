@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
-from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from qwen3_vllm._core.cache_keys import CacheRole
-from qwen3_vllm._core.embedding.client import EmbeddingClient, floats_of_one
-from qwen3_vllm._core.reranking.client import RerankClient
+from qwen3_vllm._core.embedding.adapter import EmbeddingAdapter
+from qwen3_vllm._core.embedding.client import floats_of_one
+from qwen3_vllm._core.reranking.adapter import RerankAdapter
 from qwen3_vllm._core.reranking.ranking import RerankResult, select
-from qwen3_vllm._core.settings import BATCH_SIZE, MAX_CONCURRENCY, EmbeddingSettings, RerankSettings
+from qwen3_vllm._core.settings import BATCH_SIZE, MAX_CONCURRENCY
 from qwen3_vllm._core.texts import check_list, check_text
 from qwen3_vllm.errors import InputError
 
@@ -54,7 +55,7 @@ def _one_name(options: Any) -> Any:
     return {**options, "model": name, "model_name": name or _ASK_SERVER}
 
 
-class Qwen3VLLMEmbeddings(EmbeddingSettings, BaseEmbedding):
+class Qwen3VLLMEmbeddings(EmbeddingAdapter, BaseEmbedding):
     """Qwen3-Embedding served by vLLM, as a LlamaIndex embedding model.
 
     Queries get the instruction, texts do not.
@@ -84,12 +85,9 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, BaseEmbedding):
         ```
     """
 
-    model_config = ConfigDict(frozen=False)
-
     model_name: str = _ASK_SERVER
     embed_batch_size: int = Field(default=BATCH_SIZE * MAX_CONCURRENCY, gt=0, le=2048)
 
-    _client: EmbeddingClient | None = PrivateAttr(default=None)
     _instruction: str | None = PrivateAttr(default=None)  # of one call
 
     _twins: ClassVar[Mapping[str, str]] = _TWINS
@@ -106,12 +104,6 @@ class Qwen3VLLMEmbeddings(EmbeddingSettings, BaseEmbedding):
     def class_name(cls) -> str:
         """Name in serialised objects."""
         return "Qwen3VLLMEmbeddings"
-
-    @property
-    def client(self) -> EmbeddingClient:
-        """The client underneath; its vectors are numpy arrays."""
-        self._client = EmbeddingClient.of(self, self._client)
-        return self._client
 
     def cache_namespace(self, role: CacheRole, *, instruction: str | None = None) -> str:
         """Name a place for cached vectors; asks the server, see `EmbeddingClient.cache_namespace`."""
@@ -218,7 +210,7 @@ def _has_handlers(dispatcher: Dispatcher) -> bool:
     return False
 
 
-class Qwen3VLLMReranker(RerankSettings, BaseNodePostprocessor):
+class Qwen3VLLMReranker(RerankAdapter, BaseNodePostprocessor):
     """Qwen3-Reranker served by vLLM, as a LlamaIndex node postprocessor.
 
     Args:
@@ -245,16 +237,12 @@ class Qwen3VLLMReranker(RerankSettings, BaseNodePostprocessor):
         ```
     """
 
-    model_config = ConfigDict(frozen=False)
-
     model_name: str = _ASK_SERVER
     top_n: int | None = Field(default=2, ge=0)
     score_threshold: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     combine: SkipJsonSchema[Callable[[float, NodeWithScore], float] | None] = Field(
         default=None, exclude=True, repr=False
     )
-
-    _client: RerankClient | None = PrivateAttr(default=None)
 
     _twins: ClassVar[Mapping[str, str]] = _TWINS
     _one_name = model_validator(mode="before")(_one_name)
@@ -263,12 +251,6 @@ class Qwen3VLLMReranker(RerankSettings, BaseNodePostprocessor):
     def class_name(cls) -> str:
         """Name in serialised objects."""
         return "Qwen3VLLMReranker"
-
-    @property
-    def client(self) -> RerankClient:
-        """The client underneath."""
-        self._client = RerankClient.of(self, self._client)
-        return self._client
 
     def postprocess_nodes(
         self,

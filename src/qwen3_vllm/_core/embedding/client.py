@@ -1,17 +1,17 @@
 """EmbeddingClient: texts in, unit vectors out, from a vLLM server of Qwen3-Embedding."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from pydantic import PrivateAttr
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.batches import failed, send_batches
 from qwen3_vllm._core.cache_keys import CacheRole, cache_namespace
+from qwen3_vllm._core.client import Client, takes_options_of
 from qwen3_vllm._core.discovery import ask_served
 from qwen3_vllm._core.embedding.collect import Collector, Lists
 from qwen3_vllm._core.embedding.probe import EmbeddingServer, ask_embedding_server
@@ -33,23 +33,28 @@ _START = "qwen3-vllm serve embedding"
 _MAY_BE_ANOTHER_SERVER = (errors.ModelNotFoundError, errors.InvalidAnswerError, errors.BadRequestError)
 
 
-class EmbeddingClient(EmbeddingSettings):
-    """Embeds queries and documents; the options are those of `EmbeddingSettings`.
+class EmbeddingClient(Client[EmbeddingSettings]):
+    """Embeds queries and documents; the options are those of `EmbeddingSettings`, and stay in `settings`.
 
     Sync and async, safe in threads, in any event loop and after a fork; nothing must be closed. Nothing is
     sent before the first call.
     """
 
-    _transport: Transport = PrivateAttr()
-    _server: AskedOnce[EmbeddingServer] = PrivateAttr(default_factory=AskedOnce)
-    _first_model: str | None = PrivateAttr(default=None)
+    @takes_options_of(EmbeddingSettings)
+    def __init__(self, **options: Any) -> None:
+        """Take the options of `EmbeddingSettings`."""
+        self._begin(EmbeddingSettings(**options))
 
-    def model_post_init(self, context: Any, /) -> None:
-        self._transport = Transport(self, start_command=_START)
+    def _begin(self, settings: EmbeddingSettings) -> None:
+        self._settings = settings
+        self._transport = Transport(settings, start_command=_START)
+        self._server: AskedOnce[EmbeddingServer] = AskedOnce()
+        self._first_model: str | None = None
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy; with other options, which are checked, the copy asks its server anew."""
-        return type(self)(**{**dict(self), **update}) if update else super().model_copy(deep=deep)
+    @takes_options_of(EmbeddingSettings)
+    def with_options(self, **changes: Any) -> "EmbeddingClient":
+        """Make a client with other options, which are checked; it asks its server anew."""
+        return type(self)(**{**dict(self._settings), **changes})
 
     def embed_queries(
         self, texts: Sequence[str], *, instruction: str | Sequence[str] | None = None
@@ -123,15 +128,15 @@ class EmbeddingClient(EmbeddingSettings):
         return await self._transport.arun(self._cache_namespace(role, instruction))
 
     def _cache_namespace(self, role: CacheRole, instruction: str | None) -> Flow[str]:
-        task = self.instruction if instruction is None else instruction
+        task = self._settings.instruction if instruction is None else instruction
         check_text(task, "the instruction")
         server = yield from self._server.get(self._ask_server)
-        return cache_namespace(role, server.model, server.root, task, self)
+        return cache_namespace(role, server.model, server.root, task, self._settings)
 
     def _embed_queries(
         self, texts: Sequence[str], instruction: str | Sequence[str] | None
     ) -> Flow[Collector]:
-        task = self.instruction if instruction is None else instruction
+        task = self._settings.instruction if instruction is None else instruction
         bad = unsendable_texts(texts, "query")
         if isinstance(task, str) or not isinstance(task, Sequence | np.ndarray):
             check_text(task, "the instruction")
@@ -175,7 +180,7 @@ class EmbeddingClient(EmbeddingSettings):
         count = len(prompted) + len(unsendable)
         unique = list(dict.fromkeys(prompted))
         if not unique:
-            collector.make_room(count, self.dimensions or 0)
+            collector.make_room(count, self._settings.dimensions or 0)
             if unsendable:
                 raise failed(unsendable, count, noun, None)
             return collector
@@ -199,10 +204,10 @@ class EmbeddingClient(EmbeddingSettings):
     def _embed_unique(self, texts: list[str], collector: Collector) -> Flow[tuple[Failures, Fitted]]:
         """Embed different, sendable texts; failures by index into `texts`."""
         server = yield from self._server.get(self._ask_server)
-        fitted = yield from fit(server, texts, truncate=self.truncate)
-        collector.make_room(len(texts), self.dimensions or server.width)
-        batches = batches_of(fitted, texts, self.batch_size)
-        call = partial(call_of, server, fitted, self.dimensions)
+        fitted = yield from fit(server, texts, truncate=self._settings.truncate)
+        collector.make_room(len(texts), self._settings.dimensions or server.width)
+        batches = batches_of(fitted, texts, self._settings.batch_size)
+        call = partial(call_of, server, fitted, self._settings.dimensions)
         with collector.progress(sum(map(len, batches))):
             failures = yield from send_batches(batches, call, collector)
         if any(isinstance(error, _MAY_BE_ANOTHER_SERVER) for error in failures.values()):
@@ -210,9 +215,18 @@ class EmbeddingClient(EmbeddingSettings):
         return fitted.refused | failures, fitted
 
     def _ask_server(self) -> Flow[EmbeddingServer]:
-        served = yield from ask_served(self.model or self._first_model)
+        served = yield from ask_served(self._settings.model or self._first_model)
         self._first_model = served.model  # vectors of two models must not mix in one index
-        return (yield from ask_embedding_server(served, self, self._transport.root, _START))
+        return (yield from ask_embedding_server(served, self._settings, self._transport.root, _START))
+
+
+def pinned(client: EmbeddingClient, model: str) -> EmbeddingClient:
+    """The same client for one model only: both use one transport, and so one limit."""
+    if client.settings.model == model:
+        return client
+    other = client.with_options(model=model)
+    other._transport = client._transport
+    return other
 
 
 async def aembed_reporting(client: EmbeddingClient, texts: Sequence[str], report: Report) -> Vectors:

@@ -42,9 +42,6 @@ class PerLoop(Generic[T]):
         self._make = make
         self._made: tuple[asyncio.AbstractEventLoop, T] | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "PerLoop[T]":
-        return PerLoop(self._make)
-
     def get(self) -> T:
         """To be called on the loop."""
         loop = asyncio.get_running_loop()

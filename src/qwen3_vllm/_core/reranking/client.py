@@ -1,14 +1,14 @@
 """RerankClient: the relevance of documents to a query, from a vLLM server of Qwen3-Reranker."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import PrivateAttr
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.batches import failed, plan, send_batches
+from qwen3_vllm._core.client import Client, takes_options_of
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.http.transport import Transport
@@ -44,24 +44,29 @@ class _Scored(NamedTuple):
     limit: int
 
 
-class RerankClient(RerankSettings):
-    """Scores and ranks documents; the options are those of `RerankSettings`.
+class RerankClient(Client[RerankSettings]):
+    """Scores and ranks documents; the options are those of `RerankSettings`, and stay in `settings`.
 
     Sync and async, safe in threads, in any event loop and after a fork; nothing must be closed. Nothing is
     sent before the first call. Then the server is asked once who builds the prompt, and asked again when it
     has been restarted with another set-up.
     """
 
-    _transport: Transport = PrivateAttr()
-    _server: AskedOnce[RerankServer] = PrivateAttr(default_factory=AskedOnce)
-    _connections_known: int = PrivateAttr(default=0)
+    @takes_options_of(RerankSettings)
+    def __init__(self, **options: Any) -> None:
+        """Take the options of `RerankSettings`."""
+        self._begin(RerankSettings(**options))
 
-    def model_post_init(self, context: Any, /) -> None:
-        self._transport = Transport(self, start_command=_START)
+    def _begin(self, settings: RerankSettings) -> None:
+        self._settings = settings
+        self._transport = Transport(settings, start_command=_START)
+        self._server: AskedOnce[RerankServer] = AskedOnce()
+        self._connections_known = 0
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy; with other options, which are checked, the copy asks its server anew."""
-        return type(self)(**{**dict(self), **update}) if update else super().model_copy(deep=deep)
+    @takes_options_of(RerankSettings)
+    def with_options(self, **changes: Any) -> "RerankClient":
+        """Make a client with other options, which are checked; it asks its server anew."""
+        return type(self)(**{**dict(self._settings), **changes})
 
     def score(
         self, query: str | Sequence[str], documents: Sequence[str], *, instruction: str | None = None
@@ -130,7 +135,7 @@ class RerankClient(RerankSettings):
     def _score(
         self, query: str | Sequence[str], documents: Sequence[str], instruction: str | None
     ) -> Flow[RelevanceScores]:
-        task = self.instruction if instruction is None else instruction
+        task = self._settings.instruction if instruction is None else instruction
         check_text(task, "the instruction")
         if not task.strip():
             raise errors.InputError("the instruction is empty; leave it out for Qwen's own")
@@ -182,14 +187,18 @@ class RerankClient(RerankSettings):
     def _score_on(self, server: RerankServer, pairs: list[Pair], task: str) -> Flow[tuple[_Scored, bool]]:
         """Score pairs on a server that is known; tells also whether it no longer is what was known."""
         fitted = yield from fit(
-            pairs, task, server, max_tokens_per_doc=self.max_tokens_per_doc, truncate=self.truncate
+            pairs,
+            task,
+            server,
+            max_tokens_per_doc=self._settings.max_tokens_per_doc,
+            truncate=self._settings.truncate,
         )
         pairs, refused = fitted.pairs, fitted.refused
         collector = Collector(len(pairs))
         routes: dict[Route, list[int]] = {}
         for index, pair in enumerate(pairs):
             if index not in refused:
-                routes.setdefault(route_of(server, pair, task, self.template), []).append(index)
+                routes.setdefault(route_of(server, pair, task, self._settings.template), []).append(index)
         taken = {index: route for route, indexes in routes.items() for index in indexes}
 
         def call(batch: list[int]) -> Call[Scores]:
@@ -200,7 +209,7 @@ class RerankClient(RerankSettings):
         batches = [
             batch
             for indexes in routes.values()
-            for batch in plan(indexes, sizes, min(self.batch_size, share))
+            for batch in plan(indexes, sizes, min(self._settings.batch_size, share))
         ]
         failures = yield from send_batches(batches, call, collector)
         changed = any(_of_another_server(error) for error in failures.values())
@@ -219,7 +228,9 @@ class RerankClient(RerankSettings):
         return server.fingerprint.matches(fingerprint_of(answer))
 
     def _ask_server(self) -> Flow[RerankServer]:
-        server = yield from ask_rerank_server(self.model, self._transport.root, _START, self.template)
+        server = yield from ask_rerank_server(
+            self._settings.model, self._transport.root, _START, self._settings.template
+        )
         self._connections_known = self._transport.connections_made
         return server
 

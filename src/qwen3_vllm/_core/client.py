@@ -1,0 +1,85 @@
+"""What both clients are: settings that do not change, and one transport to their server."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar
+
+from qwen3_vllm._core.http.transport import Transport
+from qwen3_vllm._core.settings import ServerSettings
+from qwen3_vllm.errors import ConfigurationError
+
+C = TypeVar("C")
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound=ServerSettings)
+
+
+def takes_options_of(
+    settings: Callable[P, ServerSettings],
+) -> Callable[[Callable[Concatenate[C, ...], R]], Callable[Concatenate[C, P], R]]:
+    """Give a method the keywords of a settings class, for type checkers, editors and `help`."""
+
+    def decorate(method: Callable[Concatenate[C, ...], R]) -> Callable[Concatenate[C, P], R]:
+        given = inspect.signature(method)
+        own, *_ = given.parameters.values()
+        options = inspect.signature(settings).parameters.values()
+        method.__signature__ = given.replace(parameters=[own, *options])  # type: ignore[attr-defined]
+        return method
+
+    return decorate
+
+
+class Client(ABC, Generic[S]):
+    """Has settings and a transport, which never change: a copy is the client itself.
+
+    A pickle holds the settings without secrets: keys are read from the environment where it is loaded.
+    """
+
+    _settings: S
+    _transport: Transport
+
+    @property
+    def settings(self) -> S:
+        """The options of this client, defaults filled in."""
+        return self._settings
+
+    @abstractmethod
+    def _begin(self, settings: S) -> None:
+        """Set up a new client, or one that was pickled."""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self._settings.__repr_args__())
+        return f"{type(self).__name__}({shown})"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_"):
+            self._refuse_change(name)
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if not name.startswith("_"):
+            self._refuse_change(name)
+        super().__delattr__(name)
+
+    def _refuse_change(self, name: str) -> NoReturn:
+        raise ConfigurationError(
+            f"{type(self).__name__}: {name} cannot change; with_options(…) makes another client"
+        )
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __getstate__(self) -> S:
+        return self._settings
+
+    def __setstate__(self, settings: S) -> None:
+        self._begin(settings)
+
+
+def transport_of(client: Client[Any]) -> Transport:
+    """The transport of a client, for more requests within its limit."""
+    return client._transport
