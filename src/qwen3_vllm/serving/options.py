@@ -21,7 +21,7 @@ DEFAULT_PORT: dict[Role, int] = {"embedding": 8000, "reranker": 8001}
 
 @dataclass(frozen=True)
 class Help:
-    """What `qwen3-vllm serve --help` says of a field; those without it are no options of the command."""
+    """What `qwen3-vllm serve --help` says of a field; fields without one are not options of the command."""
 
     text: str
 
@@ -130,7 +130,7 @@ def _described(kind: object) -> str:
 
 
 def _fits(value: object, kind: object) -> bool:
-    """Whether a value is of a field's type; True and False are no numbers."""
+    """Whether a value is of a field's type; True and False are not numbers."""
     if get_origin(kind) is UnionType:
         return any(_fits(value, each) for each in get_args(kind))
     if get_origin(kind) is Literal:
