@@ -1,5 +1,7 @@
 """What is made of every shape of error."""
 
+import time
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -101,13 +103,31 @@ def test_an_answer_is_no_error(fine: Answer) -> None:
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("3", 3.0), ("0.5", 0.5), ("-1", 0.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("nan", 0.0)],
+    [("3", 3.0), ("0.5", 0.5), ("-1", 0.0), ("nan", 0.0), ("", None), ("soon", None)],
 )
 def test_retry_after_is_read_in_seconds(header: str, seconds: float | None) -> None:
     with pytest.raises(errors.OverloadedError) as caught:
         raise_for_error(answer({}, 503, retry_after=header))
 
     assert caught.value.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("Wed, 21 Oct 2026 07:28:30 GMT", 30.0), ("Wed, 21 Oct 2026 07:27:00 GMT", 0.0), ("Wed, 99 Oct", None)],
+)
+def test_retry_after_may_be_a_date_by_the_servers_clock(header: str, seconds: float | None) -> None:
+    with pytest.raises(errors.OverloadedError) as caught:
+        raise_for_error(answer({}, 503, retry_after=header, date="Wed, 21 Oct 2026 07:28:00 GMT"))
+
+    assert caught.value.retry_after == seconds
+
+
+def test_a_date_in_retry_after_counts_from_now_where_the_server_has_no_clock() -> None:
+    with pytest.raises(errors.OverloadedError) as caught:
+        raise_for_error(answer({}, 503, retry_after=formatdate(time.time() + 3600, usegmt=True)))
+
+    assert caught.value.retry_after == pytest.approx(3600, abs=60)
 
 
 def test_a_servers_essay_is_shortened() -> None:

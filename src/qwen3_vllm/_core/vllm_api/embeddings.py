@@ -23,7 +23,7 @@ Encoding = Literal["bytes_only", "base64"]
 WireDtype = Literal["float32", "float16"]
 
 _NUMPY_DTYPE: dict[WireDtype, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
-_NUMBER_BYTES = 25  # "-1.2345678901234567e-08, "
+_NUMBER_BYTES = 50  # "-1.2345678901234567e-08," on a line of its own, as some gateways write JSON
 _WIDEST_VECTOR = 2**16  # numbers; until the width is known
 
 

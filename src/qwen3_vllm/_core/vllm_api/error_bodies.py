@@ -1,6 +1,9 @@
 """What a server's error says, in every shape and in every release's words."""
 
 import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -43,7 +46,7 @@ def raise_for_error(answer: Answer) -> None:
     raise _error_class(status, kind, message, body)(
         f"{answer.url} answered {status}: {message.rstrip(' .') if advice else message}{advice}",
         status=status,
-        retry_after=_retry_after(answer.headers.get("retry-after")),
+        retry_after=_retry_after(answer.headers),
     )
 
 
@@ -67,11 +70,20 @@ def _advice(status: int) -> str:
     return ""
 
 
-def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header; None for an HTTP date, which our own back-off replaces."""
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a Retry-After header; of a date, by the server's own clock if the response has it."""
+    value = headers.get("retry-after", "")
     try:
-        return max(0.0, float(value)) if value is not None else None
+        return max(0.0, float(value))
     except ValueError:
+        until, now = _timestamp(value), _timestamp(headers.get("date", ""))
+    return None if until is None else max(0.0, until - (time.time() if now is None else now))
+
+
+def _timestamp(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
         return None
 
 
