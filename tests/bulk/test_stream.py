@@ -140,3 +140,9 @@ def test_an_error_cancels_what_runs() -> None:
     with pytest.raises(InputError):
         list(pipelined(range(5), work))
     assert cancelled.is_set()
+
+
+@pytest.mark.parametrize("document", ["ab", ("a", "b", "c"), 5])
+def test_a_document_that_is_not_a_pair_is_refused(document: object, client: EmbeddingClient) -> None:
+    with pytest.raises(InputError, match=r"document 1 must be \(id, text\)"):
+        list(embed_stream([(0, "a"), document], client))  # type: ignore[arg-type]

@@ -64,7 +64,7 @@ def embed_stream(
         ids = [id for index, (id, _) in enumerate(chunk) if index not in failures]
         return ids, vectors, truncation
 
-    chunks = chunked(documents, lambda document: _length(document[1]))
+    chunks = chunked(_pairs(documents), lambda document: _length(document[1]))
     truncated, total = Truncation(), 0
     try:
         for ids, vectors, truncation in pipelined(chunks, embed):
@@ -75,6 +75,13 @@ def embed_stream(
     finally:
         if truncated:
             logger.warning("%s", truncated.of_texts(total, "documents"))
+
+
+def _pairs(documents: Iterable[tuple[Id, str]]) -> Iterator[tuple[Id, str]]:
+    for index, document in enumerate(documents):
+        if not isinstance(document, tuple | list) or len(document) != 2:
+            raise InputError(f"document {index} must be (id, text), not {type(document).__name__}")
+        yield document
 
 
 async def embed_apart(

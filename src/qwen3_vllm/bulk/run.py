@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from qwen3_vllm._core.client import transport_of
 from qwen3_vllm._core.discovery import ask_served
@@ -111,6 +111,8 @@ def embed_files(
     """
     if part_rows < 1:
         raise ConfigurationError(f"part_rows={part_rows}: a part has at least one row")
+    if engine not in get_args(Engine):
+        raise ConfigurationError(f"engine={engine!r} is not one of {', '.join(get_args(Engine))}")
     client = client or EmbeddingClient()
     fields = Fields(text_field, id_field)
     encoding = known_encoding(encoding)
