@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -126,6 +127,25 @@ def test_runs_of_the_inner_retriever_are_children(way: str, reranker: Qwen3VLLMR
     assert {parent for name, parent in handler.runs.values() if name == "Seen"} == parents
     assert inner.calls[0]["tags"] == ["night"]
     assert inner.calls[0]["metadata"]["user"] == 7
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "batch"])
+def test_the_name_and_id_of_a_run_do_not_reach_the_inner_retriever(
+    way: str, reranker: Qwen3VLLMReranker
+) -> None:
+    handler, inner, run_id = Started(), Seen(calls=[]), uuid4()
+
+    WAYS[way](
+        Qwen3VLLMRetriever(retriever=inner, reranker=reranker),
+        {"callbacks": [handler]},
+        run_name="mine",
+        **({} if way == "batch" else {"run_id": run_id}),
+    )
+
+    assert not {"run_name", "run_id"} & set(inner.calls[0])
+    named = {run for run, (name, _) in handler.runs.items() if name == "mine"}
+    assert {parent for name, parent in handler.runs.values() if name == "Seen"} == named
+    assert way == "batch" or named == {run_id}
 
 
 def test_retrievers_of_langchain_around_and_inside(reranker: Qwen3VLLMReranker) -> None:

@@ -266,13 +266,15 @@ class Qwen3VLLMRetriever(Options, BaseRetriever):
 
     def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:
         """Find candidates and return the most relevant ones, best first."""
-        return super().invoke(input, config, _config=ensure_config(config), **kwargs)
+        config, kwargs = _with_run_name(config, kwargs)
+        return super().invoke(input, config, _config=config, **kwargs)
 
     async def ainvoke(
         self, input: str, config: RunnableConfig | None = None, **kwargs: Any
     ) -> list[Document]:
         """Find candidates and return the most relevant ones; see `invoke`."""
-        return await super().ainvoke(input, config, _config=ensure_config(config), **kwargs)
+        config, kwargs = _with_run_name(config, kwargs)
+        return await super().ainvoke(input, config, _config=config, **kwargs)
 
     def _get_relevant_documents(
         self,
@@ -314,6 +316,15 @@ class Qwen3VLLMRetriever(Options, BaseRetriever):
             return self.reranker
         _ = self.reranker.client  # made before the copy, so that all copies share it
         return self.reranker.model_copy(update={"top_n": k})
+
+
+def _with_run_name(
+    config: RunnableConfig | None, kwargs: dict[str, Any]
+) -> tuple[RunnableConfig, dict[str, Any]]:
+    """Take `run_name` out of the keywords: it names this run, not one of the retriever within."""
+    config, rest = ensure_config(config), dict(kwargs)
+    name = rest.pop("run_name", None)
+    return ({**config, "run_name": name} if name else config), rest
 
 
 def _task(instruction: str | None) -> dict[str, str]:
