@@ -407,7 +407,7 @@ def test_a_whole_call_ends_within_its_total_timeout_and_keeps_what_it_has(embed:
         assert_right(caught.value.partial[:5], texts[:5])
         assert until(lambda: server.in_flight == 0)
         server.fault = always(honest)
-        assert_right(embed(client, texts), texts)
+        assert_right(embed(client, texts[:2]), texts[:2])
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,8 @@ def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 def test_a_signal_to_all_processes_of_a_service_loses_no_line(tmp_path: Path) -> None:
     program = (
         "import signal, time\n"
-        "def say(*_):\n    print('ended', flush=True)\n    raise SystemExit\n"
+        "def say(*_):\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "    print('ended', flush=True)\n    raise SystemExit\n"
         "signal.signal(signal.SIGTERM, say)\nprint('ready', flush=True)\ntime.sleep(600)\n"
     )
     server = Server("fake", Command((sys.executable, "-c", program), {}), "http://x", tmp_path / "log")
