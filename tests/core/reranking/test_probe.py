@@ -10,7 +10,7 @@ from qwen3_vllm import RerankClient, errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.reranking.probe import Fingerprint, RerankServer
 from tests.fake_vllm import DEAF_TEMPLATE, RIGHT_TEMPLATE, STOCK_TEMPLATE, FakeVLLM
-from tests.faults import Fault, Request, SocketServer, always, changed, first, honest, instead, serve
+from tests.faults import Fault, Request, SocketServer, always, changed, first, hang, honest, instead, serve
 
 
 def learned(server: SocketServer, **options: object) -> RerankServer:
@@ -92,6 +92,19 @@ def test_an_answer_that_does_not_come_is_an_error_not_a_guess(path: str) -> None
 
     with serve(FakeVLLM(), choose) as server, pytest.raises(errors.ServerError):
         RerankClient(base_url=server.base_url).score("q", ["d"])
+
+
+@pytest.mark.parametrize("path", ["/tokenize", "/v1/embeddings"])
+@pytest.mark.parametrize("limit", ["timeout", "total_timeout"])
+def test_a_server_that_hangs_while_asked_is_not_called_wrong(path: str, limit: str) -> None:
+    fake = FakeVLLM(template=RIGHT_TEMPLATE, missing=("/classify",))
+    with serve(fake, always(hang, path)) as server:
+        client = RerankClient(base_url=server.base_url, max_retries=0, **{limit: 0.5})
+
+        with pytest.raises(errors.RequestTimeoutError) as caught:
+            client.score("q", ["d"])
+
+    assert caught.value.cause == limit
 
 
 @pytest.mark.parametrize(

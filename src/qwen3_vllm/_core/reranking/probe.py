@@ -260,6 +260,8 @@ def _constant(scores: Scores) -> bool:
 
 def _embeds(model: str) -> Flow[bool]:
     (answer,) = yield from send(embed(model, ["a"], encoding="base64"))
+    if isinstance(answer, NO_ANSWER):
+        raise answer
     return not isinstance(answer, errors.Qwen3VLLMError)
 
 
@@ -279,6 +281,9 @@ def _renders(model: str, instruction: str, finished: Sequence[str], scored: Scor
     calls = [tokenize(model, prompt) for prompt in finished]
     calls += [tokenize_pair(model, _QUERY, document, instruction) for document in _DOCUMENTS]
     answers = yield from send(*calls)
+    for answer in answers:
+        if isinstance(answer, NO_ANSWER):
+            raise answer
     expected, rendered = answers[: len(finished)], answers[len(finished) :]
     tokens = 0
     for ids in expected:
