@@ -31,6 +31,8 @@ def cache_namespace(
     if role not in get_args(CacheRole):
         raise ConfigurationError(f'role must be "query" or "document", not {role!r}')
     task = instruction if role == "query" else None
-    parts = [role, model, root, task, settings.dimensions, settings.wire_dtype]
-    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+    parts: list[object] = [role, model, root, task, settings.dimensions, settings.wire_dtype]
+    if settings.extra_body:
+        parts.append(settings.extra_body)
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
     return f"{_UNSAFE.sub('_', model)[:_LONGEST_MODEL]}-{role}-{digest}"

@@ -2,30 +2,38 @@
 
 import os
 import re
-from collections.abc import Callable
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, TypeAlias, get_args
 from urllib.parse import urlsplit
 
+import orjson
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from qwen3_vllm._core.options import Options
 from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION
+from qwen3_vllm.errors import ConfigurationError
 
 # Measured on one H100 with documents of 128 tokens: 16 requests of 32 documents in flight fill a server with
 # one API process (1,077 documents/s; 64 give 1,136). Of two, one often gets most of the connections and is
 # the limit: 16 give 1,506, 64 give 1,727. More only adds latency.
 BATCH_SIZE = 32
 MAX_CONCURRENCY = 32
-# What people paste after the address. Alone it could be a gateway's prefix: then `/v1` follows it.
-_ROUTE = re.compile(
-    r"(?:.*/v\d)?/(?:embeddings|embed|score|rerank|classify|pooling|tokenize|detokenize|models|health|version"
-    r"|metrics|completions|chat/completions)"
-)
 _SCHEME = re.compile(r"(?:bearer(?:\s+|$))*", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 Template = Literal["auto", "client", "server"]
+AskKey: TypeAlias = Callable[[], str | SecretStr | Awaitable[str | SecretStr]]
+Verify: TypeAlias = bool | str | ssl.SSLContext
+Certificate: TypeAlias = str | tuple[str, str]
 _SECRETS = ("api_key", "default_headers")
+# What a client itself says in a request: `extra_body` cannot.
+_OWN_FIELDS = frozenset({
+    "dimensions", "documents", "embed_dtype", "encoding_format", "endianness", "input", "instruction",
+    "model", "query", "text_1", "text_2", "top_n", "truncate_prompt_tokens",
+})  # fmt: skip
 
 
 def _names_host(hostname: str | None) -> bool:
@@ -39,13 +47,22 @@ def _from_environment(name: str, default: str) -> Callable[[], str]:
     return lambda: os.environ.get(name) or default
 
 
-def _bare(key: str) -> str:
+def bare_key(key: str) -> str:
     """The key itself, where it was given with its scheme: `Bearer sk…`."""
     return _SCHEME.sub("", key.strip(" "), count=1)
 
 
+def _path(value: object) -> object:
+    return str(value.expanduser()) if isinstance(value, Path) else value
+
+
+def is_sendable(key: str) -> bool:
+    """Whether a bare key can stand in an HTTP header."""
+    return bool(key.strip()) and key.isascii() and key.isprintable()
+
+
 def _api_key_from_environment() -> SecretStr | None:
-    key = _bare(os.environ.get("VLLM_API_KEY", "").strip())
+    key = bare_key(os.environ.get("VLLM_API_KEY", "").strip())
     return SecretStr(key) if key else None
 
 
@@ -56,7 +73,8 @@ class ServerSettings(Options):
         base_url: Server's address, with or without `/v1`.
         model: Name the server knows the model by. None: the first of `/v1/models`, asked once.
         api_key: Sent as a bearer token [VLLM_API_KEY], `Bearer` before it is left out; never shown, never
-            serialised.
+            serialised. A function, sync or async, is called for each request, on a thread of this library,
+            and once more after a 401.
         timeout: Seconds one request may take in all, from connecting to the last byte of the answer.
         total_timeout: Seconds one call of a client may take in all: each request, each wait, the questions
             before the first. None: no limit but each request's `timeout`.
@@ -67,13 +85,22 @@ class ServerSettings(Options):
         batch_size: Texts a request, at most.
         instruction: Task sentence for queries, in English even for other languages (Qwen's advice).
         default_headers: More HTTP headers for each request; never shown, never serialised.
+        verify: Whose certificates to trust. True: the system's authorities, or those of SSL_CERT_FILE,
+            SSL_CERT_DIR or REQUESTS_CA_BUNDLE. A path: the authorities in this file or folder. An SSLContext:
+            what it says. False: everybody's, with a warning.
+        cert: A certificate to show to the server: a PEM file, or one and that of its key.
+        proxy: URL of an HTTP proxy; False or "": none. None: HTTP_PROXY, HTTPS_PROXY or ALL_PROXY of the
+            environment, unless NO_PROXY names the server.
+        extra_body: More fields for each request to the model.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     base_url: str
     model: str | None = None
-    api_key: SecretStr | None = Field(default_factory=_api_key_from_environment, exclude=True, repr=False)
+    api_key: SecretStr | SkipJsonSchema[AskKey] | None = Field(
+        default_factory=_api_key_from_environment, exclude=True, repr=False
+    )
     timeout: float = Field(default=300.0, gt=0, allow_inf_nan=False)
     total_timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_retries: int = Field(default=3, ge=0)
@@ -81,6 +108,10 @@ class ServerSettings(Options):
     batch_size: int = Field(default=BATCH_SIZE, ge=1)
     instruction: str = DEFAULT_INSTRUCTION
     default_headers: dict[str, str] | None = Field(default=None, exclude=True, repr=False)
+    verify: bool | str | SkipJsonSchema[ssl.SSLContext] = True
+    cert: Certificate | None = None
+    proxy: SecretStr | Literal[False] | None = Field(default=None, exclude=True, repr=False)
+    extra_body: dict[str, Any] | None = Field(default=None, repr=False)
 
     @field_validator("base_url")
     @classmethod
@@ -99,22 +130,64 @@ class ServerSettings(Options):
                 "base_url must hold no user, password, query or fragment: it appears in errors and logs; "
                 "pass credentials as api_key or default_headers"
             )
-        if _ROUTE.fullmatch(parts.path.rstrip("/")):
-            raise ValueError(
-                "base_url must be the server's address: leave the route out, as in http://127.0.0.1:8000/v1; "
-                "behind a prefix of that name, write /v1 after it"
-            )
         return url.rstrip("/")
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _key_or_function(cls, key: object) -> object:
+        if not isinstance(key, str | SecretStr | None) and not callable(key):
+            raise ValueError("api_key must be a string, or a function that returns one")
+        return key
 
     @field_validator("api_key")
     @classmethod
-    def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
-        bare = _bare(key.get_secret_value()) if key else ""
+    def _check_key(cls, key: SecretStr | AskKey | None) -> SecretStr | AskKey | None:
+        if key is None or not isinstance(key, SecretStr):
+            return key
+        bare = bare_key(key.get_secret_value())
         if not bare.strip():
             return None
-        if not bare.isascii() or not bare.isprintable():
+        if not is_sendable(bare):
             raise ValueError("api_key must be printable ASCII")
         return SecretStr(bare)
+
+    @field_validator("verify", mode="before")
+    @classmethod
+    def _check_verify(cls, verify: object) -> object:
+        if (not verify and verify is not False) or not isinstance(verify, bool | str | Path | ssl.SSLContext):
+            raise ValueError(
+                "verify must be True, False, the path of a file of authorities, or an SSLContext"
+            )
+        return _path(verify)
+
+    @field_validator("cert", mode="before")
+    @classmethod
+    def _check_cert(cls, cert: object) -> object:
+        if cert is None:
+            return None
+        files = tuple(map(_path, cert)) if isinstance(cert, tuple | list) else (_path(cert),)
+        if not all(isinstance(file, str) and file for file in files) or len(files) not in (1, 2):
+            raise ValueError("cert must be the path of a PEM file, or two: of the certificate and of its key")
+        return files[0] if len(files) == 1 else files
+
+    @field_validator("proxy", mode="before")
+    @classmethod
+    def _check_proxy(cls, proxy: object) -> object:
+        if proxy is not None and proxy is not False and not isinstance(proxy, str | SecretStr):
+            raise ValueError("proxy must be a URL, or False for none")
+        return False if proxy == "" else proxy
+
+    @field_validator("extra_body")
+    @classmethod
+    def _check_extra_body(cls, fields: dict[str, Any] | None) -> dict[str, Any] | None:
+        own = sorted(_OWN_FIELDS.intersection(fields or ()))
+        if own:
+            raise ValueError(f"extra_body must leave {', '.join(own)} to the client")
+        try:
+            orjson.dumps(fields)
+        except TypeError:
+            raise ValueError("extra_body must hold what JSON can write") from None
+        return fields
 
     @field_validator("default_headers")
     @classmethod
@@ -139,8 +212,27 @@ class ServerSettings(Options):
 
     def __getstate__(self) -> dict[Any, Any]:
         # Pickles reach disks and other hosts: keys stay here, and are read from the environment there.
+        for name, advice in self._unpicklable():
+            raise ConfigurationError(f"{type(self).__name__} cannot be pickled: {name} {advice}")
         fields = {name: value for name, value in self.__dict__.items() if name not in _SECRETS}
         return {**super().__getstate__(), "__dict__": fields, "__pydantic_private__": None}
+
+    def _unpicklable(self) -> Iterator[tuple[str, str]]:
+        """Options that another process cannot get, and what to do instead."""
+        if self.api_key is not None and not isinstance(self.api_key, SecretStr):
+            yield "api_key", "is a function: set VLLM_API_KEY where it is unpickled, or make the object there"
+        if isinstance(self.verify, ssl.SSLContext):
+            yield (
+                "verify",
+                "is an SSLContext: pass the path of a file of authorities, or make the object there",
+            )
+        if isinstance(self.proxy, SecretStr) and "@" in self.proxy.get_secret_value():
+            yield "proxy", "holds a password: set HTTPS_PROXY, or HTTP_PROXY, where it is unpickled"
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        memo = {} if memo is None else memo
+        memo[id(self.verify)], memo[id(self.api_key)] = self.verify, self.api_key  # shared by copies
+        return super().__deepcopy__(memo)
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         secrets = {"api_key": _api_key_from_environment(), "default_headers": None}

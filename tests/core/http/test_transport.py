@@ -887,7 +887,7 @@ def test_a_token_that_a_proxy_takes_for_a_user_is_not_told(
         monkeypatch.setenv("http_proxy", server.base_url.replace("://", "://t0ken%2F42@"))
         monkeypatch.setenv("no_proxy", "")
 
-        with pytest.raises(errors.ServerError) as caught:
+        with pytest.raises(errors.ServerUnreachableError) as caught:
             embed(EmbeddingClient(base_url="http://vllm.invalid", max_retries=0), TEXTS)
 
     assert server.requests[0].headers["proxy-authorization"] == "Basic dDBrZW4vNDI6"

@@ -6,27 +6,40 @@ aiohttp's exceptions hold the request's headers, keys included: none of them is 
 import aiohttp
 
 from qwen3_vllm import errors
+from qwen3_vllm._core.http.proxies import Proxy
+
+_PROXY_WANTS_PASSWORD = 407
 
 
 def disconnection(
-    error: Exception, url: str, *, timeout: aiohttp.ClientTimeout, start_command: str
+    error: Exception,
+    url: str,
+    *,
+    timeout: aiohttp.ClientTimeout,
+    start_command: str,
+    proxy: Proxy | None,
 ) -> errors.Qwen3VLLMError:
     """Make our own error of one of aiohttp's."""
+    by = proxy.option if proxy else ""
     match error:
         case aiohttp.ConnectionTimeoutError():
             return errors.RequestTimeoutError(f"{url} took no connection within {timeout.sock_connect:g} s")
         case TimeoutError():
             return errors.RequestTimeoutError(f"{url} gave no complete answer within {timeout.total:g} s")
         case aiohttp.ClientSSLError():
-            return errors.ServerUnreachableError(f"No TLS connection to {url}: {error}", "tls")
+            return errors.ServerUnreachableError(
+                f"No TLS connection to {url}: {error}. Where a private authority signed its certificate, "
+                "pass that one's file as verify, or set SSL_CERT_FILE",
+                "tls",
+            )
         case aiohttp.ClientProxyConnectionError():
             return errors.ServerUnreachableError(
-                f"Cannot connect to the proxy {error.host}:{error.port}, which the environment sets for {url}"
+                f"Cannot connect to the proxy {error.host}:{error.port}, which {by} sets for {url}"
             )
         case aiohttp.ClientHttpProxyError():
-            advice = ": check the user and password in HTTPS_PROXY" if error.status == 407 else ""
+            advice = f": check the user and password in {by}" if error.status == 407 else ""
             return errors.ServerUnreachableError(
-                f"The proxy of the environment refused to connect to {url}: {error.status} "
+                f"The proxy that {by} sets refused to connect to {url}: {error.status} "
                 f"{_one_line(error.message)}{advice}",
                 "connect" if error.status >= 500 or error.status == 429 else "proxy",
             )
@@ -43,6 +56,23 @@ def disconnection(
             return errors.ServerUnreachableError(
                 f"The connection to {url} broke: {error or type(error).__name__}", "lost"
             )
+
+
+def through_proxy(
+    error: errors.ServerError | errors.InvalidAnswerError, proxy: Proxy
+) -> errors.Qwen3VLLMError:
+    """Say of what came through a proxy that it may be the proxy's own."""
+    if isinstance(error, errors.ServerError) and error.status == _PROXY_WANTS_PASSWORD:
+        return errors.ServerUnreachableError(
+            f"The proxy {proxy.address} refused: {error}: check the user and password in {proxy.option}",
+            "proxy",
+        )
+    error.args = (
+        f"{error} It came through the proxy {proxy.address}, which {proxy.option} sets and which may have "
+        "answered itself: proxy=False goes without it",
+        *error.args[1:],
+    )
+    return error
 
 
 def _one_line(words: str) -> str:

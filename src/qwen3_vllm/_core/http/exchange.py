@@ -5,24 +5,29 @@ CPU where the SDK's async client takes 4.7 ms and its sync client in threads 6.9
 for the whole answer, not for each read.
 """
 
+from collections import deque
 from typing import TypeVar, cast
 
 import aiohttp
 import orjson
 from multidict import CIMultiDict
+from pydantic import SecretStr
 from yarl import URL
 
 from qwen3_vllm import errors
+from qwen3_vllm._core.http.addresses import addresses_of, root_of
 from qwen3_vllm._core.http.buffers import Buffer
-from qwen3_vllm._core.http.disconnections import disconnection
+from qwen3_vllm._core.http.disconnections import disconnection, through_proxy
+from qwen3_vllm._core.http.keys import ask_key
 from qwen3_vllm._core.http.loop import background
 from qwen3_vllm._core.http.masking import Mask, secrets_of
 from qwen3_vllm._core.http.pool import Response
 from qwen3_vllm._core.http.proxies import proxy_for
 from qwen3_vllm._core.http.request_ids import HEADER as REQUEST_ID
 from qwen3_vllm._core.http.request_ids import RequestIds
-from qwen3_vllm._core.settings import ServerSettings
-from qwen3_vllm._core.vllm_api.calls import Answer, Call
+from qwen3_vllm._core.http.tls import tls_context, warn_of_no_verification
+from qwen3_vllm._core.settings import AskKey, ServerSettings
+from qwen3_vllm._core.vllm_api.calls import MODEL_ROUTES, Answer, Call
 from qwen3_vllm._core.vllm_api.error_bodies import raise_for_error
 
 T = TypeVar("T")
@@ -30,42 +35,84 @@ T = TypeVar("T")
 _CONNECT_SECONDS = 10.0
 _MOST_REFUSAL_BYTES = 2**20  # read of an error answer
 _MOST_BUFFERED_BYTES = 2**26  # a server may announce anything
+_KEYS_REMEMBERED = 8  # of those that a function gave, to hide them
 
 
 class Exchange:
-    """What all requests to one server have in common, and how one of them is made."""
+    """What all requests to one server have in common, and how one of them is made.
 
-    def __init__(self, settings: ServerSettings, root: str, *, start_command: str) -> None:
-        self._root = root
-        self._origin = URL(root).origin()
+    Attributes:
+        addresses: Where its API may be: each stands for what is `/v1` of vLLM.
+    """
+
+    def __init__(self, settings: ServerSettings, *, start_command: str) -> None:
+        self.addresses = addresses_of(settings.base_url)
+        self.move_to(self.addresses[0])
+        self._origin = URL(settings.base_url).origin()
         self._start_command = start_command
         self._timeout = aiohttp.ClientTimeout(
             total=settings.timeout, connect=None, sock_connect=min(settings.timeout, _CONNECT_SECONDS)
         )
-        key = settings.api_key.get_secret_value() if settings.api_key else ""
+        self._ask_key = None if isinstance(settings.api_key, SecretStr) else settings.api_key
+        key = settings.api_key.get_secret_value() if isinstance(settings.api_key, SecretStr) else ""
         own_headers = settings.default_headers or {}
         self._headers = CIMultiDict({"Content-Type": "application/json", "Accept-Encoding": "identity"})
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
         self._headers.update(own_headers)
+        if "Authorization" in own_headers:
+            self._ask_key = None
         self._ids = RequestIds(own_headers)
-        self._proxy = proxy_for(root)
+        self._extra = settings.extra_body or {}
+        encrypted = self._origin.scheme == "https"
+        self._ssl = tls_context(settings.verify, settings.cert) if encrypted else True
+        if encrypted and settings.verify is False:
+            warn_of_no_verification(str(self._origin))
+        self._proxy = proxy_for(settings.base_url, settings.proxy)
         self._tunnel_headers: dict[str, str] | None = None
-        if self._proxy and root.startswith("https:"):
+        if self._proxy and encrypted:
             self._tunnel_headers = self._proxy.headers  # the proxy sees nothing of the request itself
         elif self._proxy:
             self._headers.update(self._proxy.headers)
-        self.mask = Mask([key, *secrets_of(own_headers), *(self._proxy.secrets if self._proxy else ())])
+        self._secrets = [key, *secrets_of(own_headers), *(self._proxy.secrets if self._proxy else ())]
+        self.mask = Mask(self._secrets)
+        self._asked_keys: deque[str] = deque(maxlen=_KEYS_REMEMBERED)
 
     @property
     def connections_made(self) -> int:
         return background.connections_made[self._origin]
 
+    def move_to(self, address: str) -> None:
+        """Use one of the addresses from here on."""
+        self.address, self.root = address, root_of(address)
+
     async def send(self, call: Call[T], buffer: Buffer) -> T:
         """Send a call and read its answer; raises its error."""
-        url = self._root + call.path
-        body = None if call.body is None else orjson.dumps(call.body)
-        headers = self._headers
+        if self._ask_key is None:
+            return await self._send(call, buffer, self._headers)
+        try:
+            return await self._send(call, buffer, await self._headers_with_key(self._ask_key))
+        except errors.AuthenticationError as error:
+            if error.status != 401:
+                raise
+        return await self._send(call, buffer, await self._headers_with_key(self._ask_key))
+
+    async def _headers_with_key(self, ask: AskKey) -> CIMultiDict[str]:
+        key = await ask_key(ask)
+        if key not in self._asked_keys:
+            self._asked_keys.append(key)
+            self.mask = Mask([*self._secrets, *self._asked_keys])
+        headers = self._headers.copy()
+        headers["Authorization"] = f"Bearer {key}"
+        return headers
+
+    async def _send(self, call: Call[T], buffer: Buffer, headers: CIMultiDict[str]) -> T:
+        path = call.path
+        url = self.address + path[3:] if path.startswith("/v1/") else self.root + path
+        body = None
+        if call.body is not None:
+            extra = self._extra if path in MODEL_ROUTES else None
+            body = orjson.dumps({**call.body, **extra} if extra else call.body)
         request_id = ""
         if self._ids.checks:
             request_id = self._ids.fresh()
@@ -79,18 +126,30 @@ class Exchange:
                 headers=headers,
                 timeout=self._timeout,
                 allow_redirects=False,
+                ssl=self._ssl,
                 proxy=self._proxy.address if self._proxy else None,
                 proxy_headers=self._tunnel_headers,
             ) as response:
                 content = await _read(response, buffer, call.most_bytes)
         except (aiohttp.ClientError, OSError) as error:
             problem: errors.Qwen3VLLMError | None = disconnection(
-                error, url, timeout=self._timeout, start_command=self._start_command
+                error, url, timeout=self._timeout, start_command=self._start_command, proxy=self._proxy
             )
         else:
             problem = None
         if problem is not None:
             raise problem  # here, where it has no context
+        try:
+            return self._result(call, cast(Response, response), content, url, request_id)
+        except (errors.ServerError, errors.InvalidAnswerError) as error:
+            if self._proxy is None or self._tunnel_headers is not None:
+                raise
+            problem = through_proxy(error, self._proxy)
+        raise problem
+
+    def _result(
+        self, call: Call[T], response: Response, content: bytes | memoryview, url: str, request_id: str
+    ) -> T:
         if response.status >= 300:
             # Before anything reads it, for half of a key would not be known for one.
             content = self.mask(bytes(content).decode("utf-8", "replace")).encode()
@@ -113,7 +172,7 @@ class Exchange:
         except errors.Qwen3VLLMError as error:
             error.__context__ = None  # a parser's error holds the answer, and a key that this repeats
             if isinstance(error, errors.InvalidAnswerError):
-                cast(Response, response).distrust()
+                response.distrust()
             raise
 
 

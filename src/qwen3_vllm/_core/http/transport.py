@@ -27,9 +27,14 @@ class Transport:
     def __init__(self, settings: ServerSettings, *, start_command: str) -> None:
         """`start_command` is what an error advises when nothing listens at the address."""
         self._settings = settings
-        self.root = settings.base_url.removesuffix("/v1")
-        self._exchange = Exchange(settings, self.root, start_command=start_command)
-        self._load = PerLoop(lambda: Load(settings, self.root))
+        self._exchange = Exchange(settings, start_command=start_command)
+        root = self.root
+        self._load = PerLoop(lambda: Load(settings, root))
+
+    @property
+    def root(self) -> str:
+        """Where the routes are that have no `/v1`."""
+        return self._exchange.root
 
     @property
     def connections_made(self) -> int:

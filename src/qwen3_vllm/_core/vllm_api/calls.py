@@ -15,6 +15,9 @@ from qwen3_vllm import errors
 T = TypeVar("T")
 TokenIds = list[int]
 
+# Routes that run the model, which take fields of future releases.
+MODEL_ROUTES = frozenset({"/v1/embeddings", "/v1/score", "/v1/rerank", "/classify"})
+
 _UNPRINTED = 400  # characters of a server's own words that an error repeats
 
 # How large a right response can be. Around its numbers and tokens stand ids, counts and field names.
