@@ -19,6 +19,7 @@ from yarl import URL
 from qwen3_vllm import errors
 from qwen3_vllm._core.http.buffers import Buffers
 from qwen3_vllm._core.http.pool import Connector, Response
+from qwen3_vllm._core.http.unpatched import start_loop, thread_id
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class BackgroundLoop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: int | None = None
         self._ending = False
         self._session: aiohttp.ClientSession | None = None
         self._left_to_parent: list[object] = []
@@ -76,12 +77,8 @@ class BackgroundLoop:
                     "The interpreter is ending, and sends no more requests: call before the main thread ends"
                 )
             if self._running is None:
-                self._running = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._running.run_forever, name="qwen3-vllm-http", daemon=True
-                )
-                self._thread.start()
-            elif threading.current_thread() is self._thread:
+                self._running, self._thread = start_loop("qwen3-vllm-http")
+            elif thread_id() == self._thread:
                 raise errors.Qwen3VLLMError(
                     "A call from within the thread that sends the requests cannot be answered: do not call "
                     "from __del__, which the garbage collector runs in any thread"

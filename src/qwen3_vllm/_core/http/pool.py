@@ -15,6 +15,8 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from yarl import URL
 
+from qwen3_vllm._core.http.unpatched import poll
+
 _REQUEST_TIMEOUT = 408  # sent unasked on idle connections, by HAProxy for one: the connection is of no use
 
 
@@ -57,9 +59,9 @@ class _Protocol(ResponseHandler):
     def _is_readable(self) -> bool:
         """Whether the system has received something that the event loop has not read yet, or the end."""
         if self._received is None:
-            if self.transport is None or not hasattr(select, "poll"):  # Windows has none
+            if self.transport is None or (received := poll()) is None:
                 return False
-            self._received = select.poll()
+            self._received = received
             self._received.register(self.transport.get_extra_info("socket"), select.POLLIN)
         return bool(self._received.poll(0))
 

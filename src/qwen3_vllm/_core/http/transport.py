@@ -13,6 +13,7 @@ from qwen3_vllm._core.http.flow import Deadline, Flow, Round, drive
 from qwen3_vllm._core.http.load import Load, Tries
 from qwen3_vllm._core.http.loop import PerLoop, background, now
 from qwen3_vllm._core.http.retries import may_stop_all, stops_all
+from qwen3_vllm._core.http.unpatched import run_on
 from qwen3_vllm._core.settings import ServerSettings
 from qwen3_vllm._core.vllm_api.calls import Call
 
@@ -43,13 +44,7 @@ class Transport:
 
     def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end from sync code."""
-        loop = background.get()
-        future = asyncio.run_coroutine_threadsafe(self._drive(flow), loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # Ctrl-C while waiting: nothing goes on in the background
-            raise
+        return run_on(background.get(), self._drive(flow))
 
     async def arun(self, flow: Flow[T]) -> T:
         """Run a flow to its end; cancelling ends its requests."""
