@@ -466,3 +466,29 @@ class TestRefused:
         with serve(FakeVLLM("reranker")) as server, pytest.raises(WrongServerError):
             embed_files([path], tmp_path / "out", client=EmbeddingClient(base_url=server.base_url))
         assert not (tmp_path / "out" / "_manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"inputs": None},
+        {"inputs": "a.jsonl"},
+        {"inputs": [5]},
+        {"out": 5},
+        {"client": "http://127.0.0.1:8000"},
+        {"text_field": b"text"},
+        {"part_rows": 1.5},
+        {"part_rows": 0},
+        {"engine": "dask"},
+        {"workers": 4},
+        {"on_progress": 5},
+    ],
+    ids=str,
+)
+def test_a_wrong_argument_is_named(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    arguments: dict[str, Any] = {"inputs": [tmp_path / "a.jsonl"], "out": tmp_path / "out", **wrong}
+
+    with pytest.raises(ConfigurationError, match=f"^EmbedFiles: .*{next(iter(wrong))}"):
+        embed_files(**arguments)
+
+    assert list(tmp_path.iterdir()) == []

@@ -8,13 +8,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
 
 from qwen3_vllm._core.client import transport_of
 from qwen3_vllm._core.discovery import ask_served
 from qwen3_vllm._core.embedding.client import EmbeddingClient, pinned
 from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.http.flow import send_one
+from qwen3_vllm._core.options import Options
 from qwen3_vllm._core.text_files.sources import Format, Source, find_sources, known_encoding, spool_stdin
 from qwen3_vllm._core.vllm_api.calls import tokenize
 from qwen3_vllm.bulk.engine import Job, Step, embed_parts, step_before
@@ -73,6 +76,24 @@ class Progress:
 Summary = Progress
 
 
+class EmbedFiles(Options):
+    """Checks the arguments of `embed_files`, and names what is wrong with them."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, strict=True)
+
+    inputs: Sequence[str | Path]
+    out: str | Path
+    client: EmbeddingClient | None
+    text_field: str
+    id_field: str | None
+    format: Format | None
+    encoding: str | None
+    part_rows: int = Field(ge=1)
+    engine: Engine
+    workers: tuple[int, int]
+    on_progress: Callable[[Progress], None] | None
+
+
 def embed_files(
     inputs: Sequence[str | Path],
     out: str | Path,
@@ -109,10 +130,19 @@ def embed_files(
         Qwen3VLLMError: The server failed, or an input changed. What is done stays; the same call goes on
             from there.
     """
-    if part_rows < 1:
-        raise ConfigurationError(f"part_rows={part_rows}: a part has at least one row")
-    if engine not in get_args(Engine):
-        raise ConfigurationError(f"engine={engine!r} is not one of {', '.join(get_args(Engine))}")
+    EmbedFiles(
+        inputs=inputs,
+        out=out,
+        client=client,
+        text_field=text_field,
+        id_field=id_field,
+        format=format,
+        encoding=encoding,
+        part_rows=part_rows,
+        engine=engine,
+        workers=workers,
+        on_progress=on_progress,
+    )
     client = client or EmbeddingClient()
     fields = Fields(text_field, id_field)
     encoding = known_encoding(encoding)
