@@ -52,7 +52,9 @@ def test_type_checkers_know_the_options() -> None:
 @BOTH
 def test_a_bad_option_is_refused(kind: type, settings: type) -> None:
     for make in (kind, kind().with_options):
-        with pytest.raises(errors.ConfigurationError, match="batch_size=-1 should be") as caught:
+        with pytest.raises(
+            errors.ConfigurationError, match=f"^{kind.__name__}: batch_size=-1 should be"
+        ) as caught:
             make(batch_size=-1)
         assert list(caught.value.problems) == ["batch_size"]
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from pydantic import SecretStr
 
-from qwen3_vllm import EmbeddingClient, RerankClient, errors
+from qwen3_vllm import EmbeddingClient, RerankClient, errors, langchain
 from qwen3_vllm._core.settings import EmbeddingSettings, RerankSettings
 from tests.conftest import Embed
 from tests.fake_vllm import FakeVLLM
@@ -160,9 +160,28 @@ def test_a_key_is_taken_with_its_scheme(key: str, monkeypatch: pytest.MonkeyPatc
     assert pickle.loads(pickle.dumps(EmbeddingSettings())).api_key == SecretStr("sk-1")
 
 
-@pytest.mark.parametrize("key", ["Bearer", "Bearer ", ""])
-def test_a_scheme_without_a_key_is_none(key: str) -> None:
-    assert EmbeddingSettings(api_key=key).api_key is None
+@pytest.mark.parametrize("key", ["Bearer", "Bearer ", "", "  "])
+@pytest.mark.parametrize("client", [EmbeddingClient, RerankClient])
+def test_a_client_that_was_given_an_empty_key_never_takes_one_of_the_environment(
+    client: type[EmbeddingClient] | type[RerankClient], key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", KEY)
+    made = client(api_key=key)
+
+    for each in (made, made.with_options(model="m"), pickle.loads(pickle.dumps(made))):
+        assert each.settings.api_key == SecretStr("")
+
+
+def test_nor_do_adapters_and_their_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", KEY)
+    made = langchain.Qwen3VLLMEmbeddings(api_key="")
+
+    for each in (made, made.model_copy(update={"batch_size": 3}), pickle.loads(pickle.dumps(made))):
+        assert each.client.settings.api_key == SecretStr("")
+    with serve(FakeVLLM("embedding")) as server:
+        made.base_url = server.base_url
+        made.embed_documents(["a"])
+    assert all("authorization" not in request.headers for request in server.requests)
 
 
 @pytest.mark.parametrize("key", ["bearer-4711", "Bearersk"])

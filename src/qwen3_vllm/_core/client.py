@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar
 
 from qwen3_vllm._core.http.transport import Transport
-from qwen3_vllm._core.settings import ServerSettings
+from qwen3_vllm._core.settings import ServerSettings, check_picklable
 from qwen3_vllm.errors import ConfigurationError
 
 C = TypeVar("C")
@@ -74,6 +74,7 @@ class Client(ABC, Generic[S]):
         return self
 
     def __getstate__(self) -> S:
+        check_picklable(self._settings, type(self))
         return self._settings
 
     def __setstate__(self, settings: S) -> None:

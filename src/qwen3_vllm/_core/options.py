@@ -11,6 +11,7 @@ from qwen3_vllm.errors import ConfigurationError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+K = TypeVar("K", bound="Options")
 
 
 class Options(BaseModel):
@@ -33,21 +34,21 @@ class Options(BaseModel):
     if not TYPE_CHECKING:  # type checkers and editors take the options from the fields
 
         def __init__(self, /, **options: Any) -> None:
-            _checked(type(self), super().__init__, **options)
+            _checked(type(self), type(self).__name__, super().__init__, **options)
 
         __init__.__pydantic_base_init__ = True  # so that pydantic validates without calling it
 
         @classmethod
         def model_validate(cls, obj: Any, **options: Any) -> Self:
-            return _checked(cls, super().model_validate, obj, **options)
+            return _checked(cls, cls.__name__, super().model_validate, obj, **options)
 
         @classmethod
         def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
-            return _checked(cls, super().model_validate_json, json_data, **options)
+            return _checked(cls, cls.__name__, super().model_validate_json, json_data, **options)
 
         @classmethod
         def model_validate_strings(cls, obj: Any, **options: Any) -> Self:
-            return _checked(cls, super().model_validate_strings, obj, **options)
+            return _checked(cls, cls.__name__, super().model_validate_strings, obj, **options)
 
         def __setattr__(self, name: str, value: Any) -> None:
             if name in type(self).model_fields:
@@ -101,13 +102,18 @@ class Options(BaseModel):
         raise ValidationError.from_exception_data(title, lines, hide_input=True)
 
 
-def _checked(kind: type[Options], action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def options_of(owner: type, kind: type[K], options: Mapping[str, Any]) -> K:
+    """Check the options of a class that has these instead of being them: errors name that class."""
+    return _checked(kind, owner.__name__, super(Options, kind).model_validate, options)
+
+
+def _checked(kind: type[Options], owner: str, action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
         return action(*args, **kwargs)
     except ValidationError as error:
         problems = [(_name(detail), _problem(kind, detail)) for detail in _details(error)]
     # Raised out here, it has no context: pydantic's error may hold the values.
-    refused = ConfigurationError(f"{kind.__name__}: {'; '.join(problem for _, problem in problems)}")
+    refused = ConfigurationError(f"{owner}: {'; '.join(problem for _, problem in problems)}")
     refused.problems = {name: problem for name, problem in problems if name}
     raise refused
 

@@ -3,7 +3,7 @@
 import os
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, Self, TypeAlias, get_args
@@ -28,7 +28,7 @@ Template = Literal["auto", "client", "server"]
 AskKey: TypeAlias = Callable[[], str | SecretStr | Awaitable[str | SecretStr]]
 Verify: TypeAlias = bool | str | ssl.SSLContext
 Certificate: TypeAlias = str | tuple[str, str]
-_SECRETS = ("api_key", "default_headers")
+_SECRETS = frozenset({"api_key", "default_headers"})
 # What a client itself says in a request: `extra_body` cannot.
 _OWN_FIELDS = frozenset({
     "dimensions", "documents", "embed_dtype", "encoding_format", "endianness", "input", "instruction",
@@ -73,8 +73,8 @@ class ServerSettings(Options):
         base_url: Server's address, with or without `/v1`.
         model: Name the server knows the model by. None: the first of `/v1/models`, asked once.
         api_key: Sent as a bearer token [VLLM_API_KEY], `Bearer` before it is left out; never shown, never
-            serialised. A function, sync or async, is called for each request, on a thread of this library,
-            and once more after a 401.
+            serialised. "": none, whatever the environment has. A function, sync or async, is called for each
+            request, on a thread of this library, and once more after a 401.
         timeout: Seconds one request may take in all, from connecting to the last byte of the answer.
         total_timeout: Seconds one call of a client may take in all: each request, each wait, the questions
             before the first. None: no limit but each request's `timeout`.
@@ -146,7 +146,7 @@ class ServerSettings(Options):
             return key
         bare = bare_key(key.get_secret_value())
         if not bare.strip():
-            return None
+            return SecretStr("")  # None would be the environment's, in a copy too
         if not is_sendable(bare):
             raise ValueError("api_key must be printable ASCII")
         return SecretStr(bare)
@@ -212,22 +212,10 @@ class ServerSettings(Options):
 
     def __getstate__(self) -> dict[Any, Any]:
         # Pickles reach disks and other hosts: keys stay here, and are read from the environment there.
-        for name, advice in self._unpicklable():
-            raise ConfigurationError(f"{type(self).__name__} cannot be pickled: {name} {advice}")
-        fields = {name: value for name, value in self.__dict__.items() if name not in _SECRETS}
+        check_picklable(self, type(self))
+        kept = {"api_key"} if self.api_key == SecretStr("") else set()
+        fields = {name: value for name, value in self.__dict__.items() if name not in _SECRETS - kept}
         return {**super().__getstate__(), "__dict__": fields, "__pydantic_private__": None}
-
-    def _unpicklable(self) -> Iterator[tuple[str, str]]:
-        """Options that another process cannot get, and what to do instead."""
-        if self.api_key is not None and not isinstance(self.api_key, SecretStr):
-            yield "api_key", "is a function: set VLLM_API_KEY where it is unpickled, or make the object there"
-        if isinstance(self.verify, ssl.SSLContext):
-            yield (
-                "verify",
-                "is an SSLContext: pass the path of a file of authorities, or make the object there",
-            )
-        if isinstance(self.proxy, SecretStr) and "@" in self.proxy.get_secret_value():
-            yield "proxy", "holds a password: set HTTPS_PROXY, or HTTP_PROXY, where it is unpickled"
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo
@@ -238,6 +226,19 @@ class ServerSettings(Options):
         secrets = {"api_key": _api_key_from_environment(), "default_headers": None}
         super().__setstate__({**state, "__dict__": {**secrets, **state["__dict__"]}})
         self.model_post_init(None)
+
+
+def check_picklable(settings: ServerSettings, owner: type) -> None:
+    """Refuse options that another process cannot get; the error names `owner`, and what to do instead."""
+    if settings.api_key is not None and not isinstance(settings.api_key, SecretStr):
+        problem = "api_key is a function: set VLLM_API_KEY where it is unpickled, or make the object there"
+    elif isinstance(settings.verify, ssl.SSLContext):
+        problem = "verify is an SSLContext: pass the path of a file of authorities, or make the object there"
+    elif isinstance(settings.proxy, SecretStr) and "@" in settings.proxy.get_secret_value():
+        problem = "proxy holds a password: set HTTPS_PROXY, or HTTP_PROXY, where it is unpickled"
+    else:
+        return
+    raise ConfigurationError(f"{owner.__name__} cannot be pickled: {problem}")
 
 
 class EmbeddingSettings(ServerSettings):

@@ -44,7 +44,7 @@ def examine(
     Args:
         embedding_url: With or without `/v1`; None examines none.
         reranker_url: With or without `/v1`; None examines none.
-        api_key: Key of both; None: VLLM_API_KEY, if set. In no check.
+        api_key: Key of both; None: VLLM_API_KEY, if set; "": none. In no check.
         timeout: Seconds that one request may take.
 
     Returns:

@@ -57,7 +57,7 @@ class Examination:
 
     @property
     def has_key(self) -> bool:
-        return self.settings.api_key is not None
+        return bool(self.settings.api_key)
 
     def note(
         self,

@@ -197,7 +197,7 @@ def test_fields_that_change_vectors_change_the_name_of_their_cache(embedding_ser
 def test_what_cannot_be_pickled_says_so(options: dict[str, object], words: str) -> None:
     for kind in (EmbeddingClient, RerankClient, Qwen3VLLMEmbeddings):
         made = kind(base_url="http://h", **options)
-        with pytest.raises(errors.ConfigurationError, match=f"cannot be pickled: {words}"):
+        with pytest.raises(errors.ConfigurationError, match=f"^{kind.__name__} cannot be pickled: {words}"):
             pickle.dumps(made)
 
 

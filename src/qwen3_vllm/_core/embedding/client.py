@@ -20,6 +20,7 @@ from qwen3_vllm._core.embedding.truncation import Fitted, Truncation, fit, trunc
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.transport import Transport
+from qwen3_vllm._core.options import options_of
 from qwen3_vllm._core.settings import EmbeddingSettings
 from qwen3_vllm._core.texts import Failures, check_text, plural, unsendable_texts
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
@@ -43,7 +44,7 @@ class EmbeddingClient(Client[EmbeddingSettings]):
     @takes_options_of(EmbeddingSettings)
     def __init__(self, **options: Any) -> None:
         """Take the options of `EmbeddingSettings`."""
-        self._begin(EmbeddingSettings(**options))
+        self._begin(options_of(type(self), EmbeddingSettings, options))
 
     def _begin(self, settings: EmbeddingSettings) -> None:
         self._settings = settings

@@ -12,6 +12,7 @@ from qwen3_vllm._core.client import Client, takes_options_of
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.http.transport import Transport
+from qwen3_vllm._core.options import options_of
 from qwen3_vllm._core.reranking.collect import Collector
 from qwen3_vllm._core.reranking.probe import (
     RerankServer,
@@ -55,7 +56,7 @@ class RerankClient(Client[RerankSettings]):
     @takes_options_of(RerankSettings)
     def __init__(self, **options: Any) -> None:
         """Take the options of `RerankSettings`."""
-        self._begin(RerankSettings(**options))
+        self._begin(options_of(type(self), RerankSettings, options))
 
     def _begin(self, settings: RerankSettings) -> None:
         self._settings = settings
