@@ -59,51 +59,90 @@ def send_batches(
     Returns:
         What failed for good, by index.
     """
-    failures: Failures = {}
-    held: Refused = []
-    repeated: set[tuple[int, int]] = set()
-    most = 0  # texts of the largest batch that was answered
-    least = BATCH_BYTES  # texts of the smallest batch that did not fit into the queue
-    tried = False
+    division = _Division()
     while batches:
         ended = yield from _send_once(batches, call, collector)
+        batches = division.after(batches, ended)
+    return division.failures
+
+
+class _Division:
+    """Decides what to send again, whole or in parts, of batches that failed.
+
+    Attributes:
+        failures: What failed for good, by index; complete when nothing is to be sent again.
+    """
+
+    def __init__(self) -> None:
+        self.failures: Failures = {}
+        self._held: Refused = []  # what waits until the server has answered something
+        self._repeated: set[tuple[int, int]] = set()
+        self._most = 0  # texts of the largest batch that was answered
+        self._least = BATCH_BYTES  # texts of the smallest batch that did not fit into the queue
+        self._tried = False
+
+    def after(self, batches: list[list[int]], ended: list[errors.Qwen3VLLMError | None]) -> list[list[int]]:
+        """Take how each batch ended, None for an answer, and return what to send next."""
+        again: list[list[int]] = []
+        to_divide: Refused = []
+        for batch, error in self._refused(batches, ended):
+            if _is_full(error) and len(batch) <= self._most:  # it is not too large, the server is full
+                if self._is_first(batch):
+                    again.append(batch)
+                else:
+                    self._fail(batch, error)
+            elif len(batch) > 1 and _may_be_size(error):
+                to_divide.append((batch, error))
+            else:
+                self._fail(batch, error)
+        for batch, error in self._due(to_divide):
+            again += self._divide(batch, error)
+        if not again:
+            for batch, error in self._held:
+                self._fail(batch, error)
+        return again
+
+    def _refused(self, batches: list[list[int]], ended: list[errors.Qwen3VLLMError | None]) -> Refused:
+        """Choose the batches that failed, and learn from all of them how many texts fit into the queue."""
         refused: Refused = []
         for batch, error in zip(batches, ended, strict=True):
             if error is None:
-                most = max(most, len(batch))
+                self._most = max(self._most, len(batch))
             else:
                 refused.append((batch, error))
                 if _is_full(error):
-                    least = min(least, len(batch))
-        batches, divided = [], []
-        for batch, error in refused:
-            fits = _is_full(error) and len(batch) <= most  # it is not too large, the server is full
-            key = batch[0], len(batch)
-            if fits and key not in repeated:
-                repeated.add(key)
-                batches.append(batch)
-            elif len(batch) > 1 and not fits and _may_be_size(error):
-                divided.append((batch, error))
-            else:
-                failures.update(dict.fromkeys(batch, error))
-        if most:
-            divided, held = divided + held, []
+                    self._least = min(self._least, len(batch))
+        return refused
+
+    def _is_first(self, batch: list[int]) -> bool:
+        """Whether a batch has not been repeated yet; from now on it has."""
+        key = batch[0], len(batch)
+        if key in self._repeated:
+            return False
+        self._repeated.add(key)
+        return True
+
+    def _due(self, to_divide: Refused) -> Refused:
+        """Choose what to divide now; what may be the server's own fault waits for its first answer."""
+        if self._most:
+            due, self._held = to_divide + self._held, []
         else:
-            divided, waiting = _first_to_divide(divided, tried)
-            held += waiting
-            tried = True
-        for batch, error in divided:
-            known = _is_full(error) and least <= 2 * most  # how many fit
-            first, *others = _parts(batch, most if known else -(-len(batch) // 2))
-            batches.append(first)
-            if _is_full(error) and not most:
-                held += [(part, error) for part in others]
-            else:
-                batches += others
-        if not batches:
-            for batch, error in held:
-                failures.update(dict.fromkeys(batch, error))
-    return failures
+            due, waiting = _first_to_divide(to_divide, self._tried)
+            self._held += waiting
+            self._tried = True
+        return due
+
+    def _divide(self, batch: list[int], error: errors.Qwen3VLLMError) -> list[list[int]]:
+        """Cut a batch into what to send now; a queue that has taken nothing yet is tried with one part."""
+        knows_size = _is_full(error) and self._least <= 2 * self._most
+        parts = _parts(batch, self._most if knows_size else -(-len(batch) // 2))
+        if _is_full(error) and not self._most:
+            self._held += [(part, error) for part in parts[1:]]
+            return parts[:1]
+        return parts
+
+    def _fail(self, batch: list[int], error: errors.Qwen3VLLMError) -> None:
+        self.failures.update(dict.fromkeys(batch, error))
 
 
 def _first_to_divide(refused: Refused, tried: bool) -> tuple[Refused, Refused]:
