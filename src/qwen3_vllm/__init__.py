@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from qwen3_vllm._core.embedding.client import EmbeddingClient
     from qwen3_vllm._core.reranking.client import RerankClient
     from qwen3_vllm._core.reranking.ranking import RerankResult
+    from qwen3_vllm._core.usage import Usage, count_usage
 
 __version__ = "0.1.0"
 
@@ -55,8 +56,10 @@ __all__ = [
     "ServerError",
     "ServerUnreachableError",
     "TooLongError",
+    "Usage",
     "WrongServerError",
     "__version__",
+    "count_usage",
 ]
 
 # Imported when first used: numpy, aiohttp and pydantic were most of the time of `qwen3-vllm --help`.
@@ -64,6 +67,8 @@ _LAZY = {
     "EmbeddingClient": "qwen3_vllm._core.embedding.client",
     "RerankClient": "qwen3_vllm._core.reranking.client",
     "RerankResult": "qwen3_vllm._core.reranking.ranking",
+    "Usage": "qwen3_vllm._core.usage",
+    "count_usage": "qwen3_vllm._core.usage",
 }
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of these

@@ -25,12 +25,13 @@ def test_a_client_has_few_public_names() -> None:
     def public(kind: type[Client[EmbeddingSettings]] | type[Client[RerankSettings]]) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}
 
+    both = {"settings", "with_options", "usage", "reset_usage"}
     assert public(EmbeddingClient) == {
         *("embed_queries", "embed_documents", "embed_documents_as_lists", "cache_namespace"),
         *("aembed_queries", "aembed_documents", "aembed_documents_as_lists", "acache_namespace"),
-        *("settings", "with_options"),
+        *both,
     }
-    assert public(RerankClient) == {"score", "ascore", "rerank", "arerank", "settings", "with_options"}
+    assert public(RerankClient) == {"score", "ascore", "rerank", "arerank", *both}
 
 
 @BOTH

@@ -192,7 +192,7 @@ def _send_once(
         else:
             collector.take(batches[index], result)
 
-    yield Round([replace(call(batch), texts=len(batch)) for batch in batches], deliver)
+    yield Round([replace(call(batch), texts=len(batch)) for batch in batches], deliver, is_usage=True)
     return ended
 
 

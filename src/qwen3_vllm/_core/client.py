@@ -7,6 +7,7 @@ from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar
 
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.settings import ServerSettings, check_picklable
+from qwen3_vllm._core.usage import Usage
 from qwen3_vllm.errors import ConfigurationError
 
 C = TypeVar("C")
@@ -43,6 +44,15 @@ class Client(ABC, Generic[S]):
     def settings(self) -> S:
         """The options of this client, defaults filled in."""
         return self._settings
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens and requests of this client's calls so far, or since `reset_usage`."""
+        return self._transport.usage.usage
+
+    def reset_usage(self) -> None:
+        """Let `usage` count from here; `count_usage` counts a block of calls without that."""
+        self._transport.usage.reset()
 
     @abstractmethod
     def _begin(self, settings: S) -> None:

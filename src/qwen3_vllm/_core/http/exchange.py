@@ -6,6 +6,7 @@ for the whole answer, not for each read.
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import TypeVar, cast
 
 import aiohttp
@@ -31,6 +32,7 @@ from qwen3_vllm._core.vllm_api.calls import MODEL_ROUTES, Answer, Call
 from qwen3_vllm._core.vllm_api.error_bodies import raise_for_error
 
 T = TypeVar("T")
+NoteTokens = Callable[[int], object]
 
 _CONNECT_SECONDS = 10.0
 _MOST_REFUSAL_BYTES = 2**20  # read of an error answer
@@ -86,16 +88,16 @@ class Exchange:
         """Use one of the addresses from here on."""
         self.address, self.root = address, root_of(address)
 
-    async def send(self, call: Call[T], buffer: Buffer) -> T:
+    async def send(self, call: Call[T], buffer: Buffer, note_tokens: NoteTokens) -> T:
         """Send a call and read its answer; raises its error."""
         if self._ask_key is None:
-            return await self._send(call, buffer, self._headers)
+            return await self._send(call, buffer, note_tokens, self._headers)
         try:
-            return await self._send(call, buffer, await self._headers_with_key(self._ask_key))
+            return await self._send(call, buffer, note_tokens, await self._headers_with_key(self._ask_key))
         except errors.AuthenticationError as error:
             if error.status != 401:
                 raise
-        return await self._send(call, buffer, await self._headers_with_key(self._ask_key))
+        return await self._send(call, buffer, note_tokens, await self._headers_with_key(self._ask_key))
 
     async def _headers_with_key(self, ask: AskKey) -> CIMultiDict[str]:
         key = await ask_key(ask)
@@ -106,7 +108,9 @@ class Exchange:
         headers["Authorization"] = f"Bearer {key}"
         return headers
 
-    async def _send(self, call: Call[T], buffer: Buffer, headers: CIMultiDict[str]) -> T:
+    async def _send(
+        self, call: Call[T], buffer: Buffer, note_tokens: NoteTokens, headers: CIMultiDict[str]
+    ) -> T:
         path = call.path
         url = self.address + path[3:] if path.startswith("/v1/") else self.root + path
         body = None
@@ -140,7 +144,7 @@ class Exchange:
         if problem is not None:
             raise problem  # here, where it has no context
         try:
-            return self._result(call, cast(Response, response), content, url, request_id)
+            return self._result(call, cast(Response, response), content, url, request_id, note_tokens)
         except (errors.ServerError, errors.InvalidAnswerError) as error:
             if self._proxy is None or self._tunnel_headers is not None:
                 raise
@@ -148,7 +152,13 @@ class Exchange:
         raise problem
 
     def _result(
-        self, call: Call[T], response: Response, content: bytes | memoryview, url: str, request_id: str
+        self,
+        call: Call[T],
+        response: Response,
+        content: bytes | memoryview,
+        url: str,
+        request_id: str,
+        note_tokens: NoteTokens,
     ) -> T:
         if response.status >= 300:
             # Before anything reads it, for half of a key would not be known for one.
@@ -165,6 +175,7 @@ class Exchange:
             content,
             self.mask,
             lambda received: self._ids.check(url, request_id, received),
+            note_tokens,
         )
         try:
             raise_for_error(answer)

@@ -18,10 +18,12 @@ class Round:
 
     Attributes:
         deliver: Given the index and the result of each call as it comes: the error, if it failed for good.
+        is_usage: Whether these calls are what the caller asked for, and not questions about the server.
     """
 
     calls: Sequence[Call[Any]]
     deliver: Callable[[int, Any], object]
+    is_usage: bool = False
 
 
 # A flow yields rounds, and resumes when all their results are delivered; or a lock, and resumes holding it.

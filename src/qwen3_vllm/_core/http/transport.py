@@ -15,6 +15,7 @@ from qwen3_vllm._core.http.loop import PerLoop, background, now
 from qwen3_vllm._core.http.retries import may_stop_all, stops_all
 from qwen3_vllm._core.http.unpatched import run_on
 from qwen3_vllm._core.settings import ServerSettings
+from qwen3_vllm._core.usage import Usage, UsageCount, note
 from qwen3_vllm._core.vllm_api.calls import Call
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ class Transport:
         """`start_command` is what an error advises when nothing listens at the address."""
         self._settings = settings
         self._exchange = Exchange(settings, start_command=start_command)
+        self.usage = UsageCount()
         root = self.root
         self._load = PerLoop(lambda: Load(settings, root))
 
@@ -85,11 +87,17 @@ class Transport:
 
     async def _answer_one(self, index: int, call: Call[Any], step: Round, progress: "_Progress") -> None:
         at_once = self._load.get().limit.allowed
-        result = await self._send(call, progress)
+        tokens: list[int] = []
+        result = await self._send(call, progress, tokens)
+        if step.is_usage and not isinstance(result, errors.Qwen3VLLMError):
+            note(Usage(1, tokens[-1], 0) if tokens else Usage(1, 0, 1), self.usage)
         progress.note(call.path, result, at_once)
         step.deliver(index, result)
 
-    async def _send(self, call: Call[T], progress: "_Progress") -> T | errors.Qwen3VLLMError:
+    async def _send(
+        self, call: Call[T], progress: "_Progress", tokens: list[int]
+    ) -> T | errors.Qwen3VLLMError:
+        """Send a call until it is answered or fails for good; the tokens of the last attempt are noted."""
         load = self._load.get()
         began = now()
         tries = Tries(self._settings.max_retries)
@@ -107,9 +115,10 @@ class Transport:
                             f"{self.root} answered nothing for {silent:.1f} s: no more is sent to it."
                         )
                     slot = load.limit.renewed()
+                    tokens.clear()
                     try:
                         with background.buffers.taken() as buffer:
-                            result = await self._exchange.send(call, buffer)
+                            result = await self._exchange.send(call, buffer, tokens.append)
                         load.answered(slot, call)
                         return result
                     except errors.Qwen3VLLMError as error:

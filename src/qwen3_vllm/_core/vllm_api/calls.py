@@ -36,6 +36,7 @@ class Answer:
     Attributes:
         mask: Hides what was sent in confidence; for every word of the server's that is repeated.
         check_id: Called with the answer's own id; raises if it answers another request.
+        note_tokens: Called with the input tokens that the server counted, if it reports them.
     """
 
     url: str
@@ -44,6 +45,7 @@ class Answer:
     content: bytes | memoryview
     mask: Callable[[str], str] = str
     check_id: Callable[[object], object] = id
+    note_tokens: Callable[[int], object] = id
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,16 @@ def json_of(answer: Answer) -> Any:
         raise unexpected(answer, "JSON", excerpt(answer)) from None
     if isinstance(body, dict) and "id" in body:
         answer.check_id(body["id"])
+    tokens = tokens_of(body)
+    if tokens is not None:
+        answer.note_tokens(tokens)
     return body
+
+
+def tokens_of(body: Any) -> int | None:
+    """Input tokens that the server counted for a request; None where it, or a proxy, does not report them."""
+    usage = body.get("usage") if isinstance(body, dict) else None
+    return count_in(usage, "prompt_tokens") or count_in(usage, "total_tokens")
 
 
 def unexpected(answer: Answer, wanted: str, got: str | None = None) -> errors.InvalidAnswerError:

@@ -13,9 +13,9 @@ from qwen3_vllm._core.vllm_api.calls import (
     Answer,
     Call,
     TokenIds,
-    count_in,
     items_of,
     json_of,
+    tokens_of,
     unexpected,
 )
 
@@ -72,6 +72,4 @@ def _scores(answer: Answer, count: int, read: Callable[[Mapping[str, Any]], Any]
     # NaN fails the comparison too. Rounding on the server may pass 1 by a little.
     if not (np.greater_equal(values, -1e-5) & np.less_equal(values, 1 + 1e-5)).all():
         raise unexpected(answer, "scores from 0 to 1", f"scores from {values.min()} to {values.max()}")
-    usage = json_of(answer).get("usage")
-    tokens = count_in(usage, "prompt_tokens") or count_in(usage, "total_tokens")
-    return Scores(values.clip(0, 1), tokens)
+    return Scores(values.clip(0, 1), tokens_of(json_of(answer)))
