@@ -25,7 +25,7 @@ def test_a_client_has_few_public_names() -> None:
     def public(kind: type[Client[EmbeddingSettings]] | type[Client[RerankSettings]]) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}
 
-    both = {"settings", "with_options", "usage", "reset_usage"}
+    both = {"settings", "with_options", "usage", "reset_usage", "wait_until_ready", "await_until_ready"}
     assert public(EmbeddingClient) == {
         *("embed_queries", "embed_documents", "embed_documents_as_lists", "cache_namespace"),
         *("aembed_queries", "aembed_documents", "aembed_documents_as_lists", "acache_namespace"),

@@ -2,13 +2,17 @@
 
 import inspect
 from abc import ABC, abstractmethod
+from asyncio import sleep as asleep
 from collections.abc import Callable
+from time import sleep
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar
 
+from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.transport import Transport
+from qwen3_vllm._core.readiness import Waiting
 from qwen3_vllm._core.settings import ServerSettings, check_picklable
 from qwen3_vllm._core.usage import Usage
-from qwen3_vllm.errors import ConfigurationError
+from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
 
 C = TypeVar("C")
 P = ParamSpec("P")
@@ -53,6 +57,50 @@ class Client(ABC, Generic[S]):
     def reset_usage(self) -> None:
         """Let `usage` count from here; `count_usage` counts a block of calls without that."""
         self._transport.usage.reset()
+
+    def wait_until_ready(self, timeout: float = 600.0) -> None:
+        """Return when the server answers a real request: for a service that starts beside its server.
+
+        What a server that is loading does is waited for: refused connections, 404, 500 and above, silence.
+
+        Args:
+            timeout: Seconds, in all.
+
+        Raises:
+            RequestTimeoutError: It was not ready in time; says what was the matter last.
+            Qwen3VLLMError: What waiting does not mend: a wrong key, another kind of server, a wrong template.
+        """
+        waiting = Waiting(timeout)
+        while True:
+            try:
+                return self._for_one_try(waiting)._try()
+            except Qwen3VLLMError as error:
+                pause = waiting.pause_after(error)
+            sleep(pause)
+
+    async def await_until_ready(self, timeout: float = 600.0) -> None:  # noqa: ASYNC109  of several requests
+        """Return when the server answers a real request; see `wait_until_ready`."""
+        waiting = Waiting(timeout)
+        while True:
+            try:
+                return await self._for_one_try(waiting)._atry()
+            except Qwen3VLLMError as error:
+                pause = waiting.pause_after(error)
+            await asleep(pause)
+
+    def _for_one_try(self, waiting: Waiting) -> Self:
+        # Another client, so that nothing learned from a server that is loading stays, and nothing is counted.
+        return type(self)(**{**dict(self._settings), "total_timeout": waiting.seconds_left, "max_retries": 0})
+
+    def _try(self) -> None:
+        self._transport.run(self._smallest_request())
+
+    async def _atry(self) -> None:
+        await self._transport.arun(self._smallest_request())
+
+    @abstractmethod
+    def _smallest_request(self) -> Flow[object]:
+        """Embed or score one short text."""
 
     @abstractmethod
     def _begin(self, settings: S) -> None:

@@ -215,6 +215,9 @@ class EmbeddingClient(Client[EmbeddingSettings]):
             self._server.forget()
         return fitted.refused | failures, fitted
 
+    def _smallest_request(self) -> Flow[object]:
+        return self._embed_documents(["ready"], Collector())
+
     def _ask_server(self) -> Flow[EmbeddingServer]:
         served = yield from ask_served(self._settings.model or self._first_model)
         self._first_model = served.model  # vectors of two models must not mix in one index

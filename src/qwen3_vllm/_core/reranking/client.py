@@ -228,6 +228,9 @@ class RerankClient(Client[RerankSettings]):
         self._connections_known = self._transport.connections_made
         return server.fingerprint.matches(fingerprint_of(answer))
 
+    def _smallest_request(self) -> Flow[object]:
+        return self._score("ready", ["ready"], None)
+
     def _ask_server(self) -> Flow[RerankServer]:
         server = yield from ask_rerank_server(
             self._settings.model, self._transport.root, _START, self._settings.template
