@@ -15,6 +15,7 @@ import qwen3_vllm
 from qwen3_vllm import EmbeddingClient, errors, langchain, llama_index
 from qwen3_vllm._core.options import Options
 from qwen3_vllm._core.settings import EmbeddingSettings, ServerSettings
+from qwen3_vllm.bulk.run import EmbedFiles
 
 KEY = "sk-very-secret-4711"
 NEEDED: dict[type[Options], dict[str, Any]] = {
@@ -36,7 +37,8 @@ CLASSES = sorted(
     (
         each
         for each in subclasses(Options)
-        if each.__module__.startswith("qwen3_vllm.") and each is not Options
+        # EmbedFiles holds the arguments of one call, made and dropped in it: nobody has one to copy or to set.
+        if each.__module__.startswith("qwen3_vllm.") and each not in (Options, EmbedFiles)
     ),
     key=lambda each: f"{each.__module__}.{each.__name__}",
 )
