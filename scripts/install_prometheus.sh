@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Install Debian's Prometheus for the monitoring test where that is possible; do nothing where it is there or
-# cannot be had. The service that the package would start is kept from starting.
+# Install Debian's Prometheus and HAProxy for the tests that run them where that is possible; do nothing where they are
+# there or cannot be had. The services that the packages would start are kept from starting.
 set -euo pipefail
 
-if command -v prometheus promtool >/dev/null; then
+PATH=$PATH:/usr/sbin
+if command -v prometheus >/dev/null && command -v promtool >/dev/null && command -v haproxy >/dev/null; then
   exit 0
 fi
 if ! command -v apt-get >/dev/null || [[ $(id -u) != 0 ]]; then
-  echo "prometheus is not installed, and this user cannot install it: the monitoring tests need it" >&2
+  echo "prometheus or haproxy is not installed, and this user cannot install it: some tests need it" >&2
   exit 0
 fi
 policy=/usr/sbin/policy-rc.d
@@ -17,6 +18,6 @@ if [[ ! -e $policy ]]; then
   trap 'rm -f "$policy"' EXIT
 fi
 export DEBIAN_FRONTEND=noninteractive
-install() { apt-get install -y -q --no-install-recommends prometheus >/dev/null; }
+install() { apt-get install -y -q --no-install-recommends prometheus haproxy >/dev/null; }
 install 2>/dev/null || { apt-get update -q >/dev/null && install; } ||
-  echo "prometheus could not be installed: the monitoring tests need it" >&2
+  echo "prometheus and haproxy could not be installed: some tests need them" >&2

@@ -10,6 +10,7 @@ from packaging.version import Version
 from typer.testing import CliRunner, Result
 
 from qwen3_vllm.cli import app
+from qwen3_vllm.serving.machine.hardware import Gpu, Machine
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 
 ELSEWHERE = ("--dry-run", "--vllm-version", "0.33.0")
@@ -87,7 +88,13 @@ def test_a_key_file_is_named_and_not_read_out(tmp_path: Path) -> None:
         (("embedding", "--vllm-version", "0.33.0"), "add --dry-run"),
         (("both", "some-model", *ELSEWHERE), "--embedding-model"),
         (("both", "--served-model-name", "x", *ELSEWHERE), "--served-model-name"),
-        (("both", "--replicas", "2", *ELSEWHERE), "--replicas"),
+        (("both", "--replicas", "2", "--balancer", "none", *ELSEWHERE), "no ports for --replicas"),
+        (("embedding", "--replicas", "many", *ELSEWHERE), "a number from 1 on, or auto"),
+        (
+            ("embedding", "--balancer", "vllm-router", "--host", "::", "--insecure", *ELSEWHERE),
+            "add and remove",
+        ),
+        (("embedding", "--replicas", "2", "--host", "0.0.0.0", *ELSEWHERE), "no API key is set"),
         (("embedding", "./nowhere"), "no model folder"),
         (("embedding", *ELSEWHERE, "--", "--hf-overrides", "{oops"), "not JSON"),
     ],
@@ -131,26 +138,74 @@ def test_a_taken_port_is_refused_before_boot(tmp_path: Path, monkeypatch: pytest
     assert "already listens" in result.stderr
 
 
+@pytest.fixture
+def haproxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qwen3_vllm.serving.balancer.haproxy_program", lambda: "/usr/sbin/haproxy")
+
+
+@pytest.fixture
+def no_haproxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qwen3_vllm.serving.balancer.haproxy_program", lambda: None)
+
+
+@pytest.fixture
+def h100(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """This machine has an H100 and 16 cores, and small checkpoints of both roles."""
+    machine = Machine(16, (Gpu("NVIDIA H100 80GB HBM3", 85520809984),))
+    monkeypatch.setattr("qwen3_vllm.serving.plan.this_machine", lambda: machine)
+    build = VllmBuild(Version("0.33.0"), is_cpu_build=False)
+    monkeypatch.setattr("qwen3_vllm.serving.plan.installed_vllm", lambda: build)
+    for name in ("Qwen3-Embedding-0.6B", "Qwen3-Reranker-0.6B"):
+        (model(tmp_path, name) / "model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")
+
+
+@pytest.mark.usefixtures("no_haproxy")
 def test_replicas_share_the_gpu() -> None:
-    result = serve("embedding", "--replicas", "3", "--api-server-count", "1", *ELSEWHERE)
+    result = serve("embedding", "--replicas", "3", *ELSEWHERE)
     lines = result.stdout.splitlines()
     assert len(lines) == 3
     assert all("--gpu-memory-utilization 0.3 " in line + " " for line in lines)
+    assert [line.partition("--port ")[2][:4] for line in lines] == ["8000", "8001", "8002"]
+    assert "no balancer in front: HAProxy is not installed" in result.stderr
 
 
+@pytest.mark.usefixtures("no_haproxy")
 def test_a_key_of_the_environment_keeps_the_router_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qwen3_vllm.serving.command.replicas.router_program", lambda: Path("vllm-router"))
+    monkeypatch.setattr("qwen3_vllm.serving.balancer.router_program", lambda: Path("vllm-router"))
     monkeypatch.setenv("VLLM_API_KEY", "hunter2")
-    result = serve("embedding", "--replicas", "2", *ELSEWHERE)
-    assert "no router in front: vllm-router does not pass the API key on" in result.stderr
+    result = serve("embedding", "--replicas", "2", "--balancer", "vllm-router", *ELSEWHERE)
+    assert "--balancer vllm-router: vllm-router does not pass the API key on" in result.stderr
+    assert "no balancer" in serve("embedding", "--replicas", "2", *ELSEWHERE).stderr
 
 
-def test_replicas_for_another_machine_do_not_depend_on_this_ones_cores(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0}, raising=False)
-    result = serve("embedding", "--replicas", "2", *ELSEWHERE)
-    assert result.stdout.count("--api-server-count 2") == 2
+@pytest.mark.usefixtures("haproxy", "h100")
+@pytest.mark.parametrize(("what", "counts"), [("embedding", [4]), ("reranker", [4]), ("both", [2, 2])])
+def test_on_an_h100_the_servers_fill_it_behind_the_one_address(what: str, counts: list[int]) -> None:
+    result = serve(what, "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.count("replicas: ") == len(counts)
+    assert f"replicas: {counts[0]}; " in result.stderr
+    servers = [line for line in result.stdout.splitlines() if " serve " in line and "--port" in line]
+    assert len(servers) == sum(counts)
+    ports = {int(line.partition("--port ")[2].split()[0]) for line in servers}
+    assert len(ports) == sum(counts) and not ports & set(range(8000, 8011))
+    fronts = {"embedding": ["8000"], "reranker": ["8001"], "both": ["8000", "8001"]}[what]
+    for port in fronts:
+        assert f"    bind 127.0.0.1:{port}\n" in result.stdout
+    assert result.stdout.count("haproxy -db -f /dev/stdin") == len(counts)
+
+
+@pytest.mark.usefixtures("no_haproxy", "h100")
+def test_without_a_balancer_one_server_starts_and_it_is_said() -> None:
+    result = serve("embedding", "--dry-run")
+    assert len(result.stdout.splitlines()) == 1
+    assert "replicas: 1; 4 would fill the GPU, but HAProxy is not installed" in result.stderr
+
+
+@pytest.mark.usefixtures("haproxy")
+def test_servers_of_tls_stay_without_a_balancer() -> None:
+    result = serve("embedding", "--replicas", "2", *ELSEWHERE, "--", "--ssl-certfile", "cert.pem")
+    assert "no balancer in front: the balancer is started without TLS" in result.stderr
 
 
 def test_the_access_log_is_written_on_request() -> None:

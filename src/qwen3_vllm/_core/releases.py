@@ -12,6 +12,8 @@ from packaging.version import Version
 OLDEST = Version("0.10.0")
 # `--runner pooling` instead of `--task`, which is gone from 0.13.0 (engine/arg_utils.py).
 RUNNER_FLAG = Version("0.10.1")
+# `--kv-cache-memory-bytes`: the cache's size without measuring what is free (engine/arg_utils.py).
+KV_CACHE_BYTES = Version("0.10.2")
 # No V0 engine, to which older ones may fall back: it refuses API servers, and steps shorter than the longest
 # input (engine/arg_utils.py).
 V1_ONLY = Version("0.11.0")

@@ -18,15 +18,17 @@ from qwen3_vllm._core.official_models import Role
 from qwen3_vllm.cli._supervise import supervise
 from qwen3_vllm.cli._terminal import err, errors_in_one_line, print_line
 from qwen3_vllm.errors import LaunchError
+from qwen3_vllm.serving.balancer import Balancer, balancer_config, choose_balancer, make_balancer
 from qwen3_vllm.serving.command.memory import share_gpu
-from qwen3_vllm.serving.command.replicas import replicate, router, why_no_router
+from qwen3_vllm.serving.command.replicas import how_many, replicate
 from qwen3_vllm.serving.launch import command_of, default_log_path, server_of
 from qwen3_vllm.serving.machine.checkpoint import resolve_model
 from qwen3_vllm.serving.machine.hardware import Machine
-from qwen3_vllm.serving.machine.ports import free_port
+from qwen3_vllm.serving.machine.ports import free_port, free_ports
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 from qwen3_vllm.serving.options import Device, Help, ServeOptions
 from qwen3_vllm.serving.plan import Plan, read_plans
+from qwen3_vllm.serving.process.server import Server
 
 _VLLM_ARGS = "qwen3_vllm.vllm_args"
 
@@ -37,6 +39,15 @@ class What(StrEnum):
     EMBEDDING = "embedding"
     RERANKER = "reranker"
     BOTH = "both"
+
+
+class Front(StrEnum):
+    """What stands before several servers of a model."""
+
+    AUTO = "auto"
+    HAPROXY = "haproxy"
+    VLLM_ROUTER = "vllm-router"
+    NONE = "none"
 
 
 class _PassesArgumentsOn(TyperCommand):
@@ -68,9 +79,12 @@ def serve(
     embedding_model: Annotated[str | None, typer.Option(help="MODEL for the embeddings of `both`.")] = None,
     reranker_model: Annotated[str | None, typer.Option(help="MODEL for the reranker of `both`.")] = None,
     replicas: Annotated[
-        int,
-        typer.Option(min=1, help="Servers of the model on one GPU, behind vllm-router if it is installed."),
-    ] = 1,
+        str,
+        typer.Option(metavar="N|auto", help="Servers of a model on one GPU; auto: as many as fill it."),
+    ] = "auto",
+    balancer: Annotated[
+        Front, typer.Option(help="What makes several servers one address; auto: HAProxy, if installed.")
+    ] = Front.AUTO,
     log_dir: Annotated[
         Path | None, typer.Option(help="Where vLLM's logs go; default ~/.local/state/qwen3-vllm.")
     ] = None,
@@ -96,7 +110,8 @@ def serve(
     """
     names = {What.EMBEDDING: embedding_model or model, What.RERANKER: reranker_model or model}
     with errors_in_one_line():
-        _check_selection(what, model, server_options["served_model_name"], replicas, dry_run, vllm_version)
+        _check_selection(what, model, server_options["served_model_name"], dry_run, vllm_version)
+        count = _count(replicas)
         options = [
             ServeOptions(
                 role=role,
@@ -108,20 +123,74 @@ def serve(
         ]
         build = None if vllm_version is None else _build_elsewhere(options[0].device, vllm_version)
         plans = read_plans(options, vllm=build, machine=None if build is None else Machine())
-        front = None
-        if replicas > 1:
-            plans, front = _replicate(plans[0], replicas)
         if what is What.BOTH and build is None:
             plans = share_gpu(plans)
+        sets = [_set_of(plan, count, balancer, roles=len(plans)) for plan in plans]
         if dry_run:
-            _print_commands(plans)
+            for each in sets:
+                _print_commands(each)
             return
-        servers = [server_of(plan, log_path=_log_path(log_dir, plan)) for plan in plans]
-        for server in servers:
-            _explain(server.name, server.command.notes)
-        if front is not None:
-            servers.append(router(front, servers, _log_path(log_dir, front)))
+        servers = [server for each in sets for server in _servers_of(each, log_dir)]
         supervise(servers, boot_timeout=boot_timeout, show_log=show_log)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Set:
+    """The servers of one model; `plan` is of the address that all of them have behind a balancer."""
+
+    plan: Plan
+    replicas: list[Plan]
+    balancer: Balancer
+
+
+def _count(replicas: str) -> int | None:
+    if replicas == "auto":
+        return None
+    if not (replicas.isascii() and replicas.isdecimal() and int(replicas)):
+        raise LaunchError(f"--replicas is a number from 1 on, or auto, not {replicas!r}")
+    return int(replicas)
+
+
+def _set_of(plan: Plan, count: int | None, asked: Front, *, roles: int) -> _Set:
+    """Choose how many servers a model has, and what stands in front."""
+    options = plan.options
+    kind, obstacle = choose_balancer(plan, asked.value)
+    if count is None:
+        count, why = how_many(plan, roles=roles, obstacle=obstacle)
+        _explain(options.role, (f"replicas: {count}; {why}",))
+    if count == 1:
+        return _Set(plan, [plan], "none")
+    if options.port == 0:
+        plan = plan.changed(port=free_port())
+    command_of(plan)  # refuses what cannot work at the address that users see
+    if obstacle is None:
+        return _Set(plan, replicate(plan, free_ports(count), behind_balancer=True), kind)
+    if roles > 1:
+        raise LaunchError(f"`both` has no ports for --replicas without a balancer, and {obstacle}")
+    err.print(f"no balancer in front: {obstacle}; put one before the {count} ports yourself")
+    first = plan.options.served_port
+    return _Set(plan, replicate(plan, range(first, first + count), behind_balancer=False), "none")
+
+
+def _servers_of(chosen: _Set, log_dir: Path | None) -> list[Server]:
+    """Make the servers of a set and, after them, the balancer."""
+    plan, log_path = chosen.plan, _log_path(log_dir, chosen.plan)
+    if len(chosen.replicas) == 1:
+        server = server_of(plan, log_path=log_path)
+        _explain(server.name, server.command.notes)
+        return [server]
+    servers = [
+        server_of(
+            each,
+            log_path=log_path.with_name(f"{log_path.stem}-{number}.log"),
+            name=f"{plan.options.role}-{number}",
+        )
+        for number, each in enumerate(chosen.replicas)
+    ]
+    _explain(plan.options.role, servers[0].command.notes)
+    if chosen.balancer != "none":
+        servers.append(make_balancer(chosen.balancer, plan, chosen.replicas, log_path))
+    return servers
 
 
 def _whole_signature() -> inspect.Signature:
@@ -163,7 +232,6 @@ def _check_selection(
     what: What,
     model: str | None,
     served_model_name: str | None,
-    replicas: int,
     dry_run: bool,
     vllm_version: str | None,
 ) -> None:
@@ -173,8 +241,6 @@ def _check_selection(
         )
     if what is What.BOTH and served_model_name is not None:
         raise LaunchError("`both` cannot give two servers one --served-model-name; leave it out")
-    if what is What.BOTH and replicas > 1:
-        raise LaunchError("`both` takes no --replicas; start the two roles in two terminals")
     if vllm_version is not None and not dry_run:
         raise LaunchError("--vllm-version is for another machine's command; add --dry-run")
 
@@ -189,21 +255,19 @@ def _roles_and_ports(what: What, port: int | None) -> Iterator[tuple[Role, int |
             yield role, port + number if port else None
 
 
-def _replicate(plan: Plan, count: int) -> tuple[list[Plan], Plan | None]:
-    """Return the replicas' plans, and the plan of the router before them, if there can be one."""
-    obstacle = why_no_router(plan)
-    if obstacle is not None:
-        err.print(f"no router in front: {obstacle}; put a balancer before the {count} ports yourself")
-    return replicate(plan, count, behind_router=obstacle is None), plan if obstacle is None else None
-
-
-def _print_commands(plans: list[Plan]) -> None:
-    for plan in plans:
-        command = command_of(plan)
-        _explain(plan.options.role, command.notes)
-        if plan.options.api_key is not None:
-            err.print("the key is read from VLLM_API_KEY: export it in the shell that runs the command")
+def _print_commands(chosen: _Set) -> None:
+    commands = [command_of(plan) for plan in chosen.replicas]
+    options = chosen.plan.options
+    _explain(options.role, commands[0].notes)
+    if options.api_key is not None:
+        err.print("the key is read from VLLM_API_KEY: export it in the shell that runs the command")
+    for command in commands:
         print_line(str(command))
+    if chosen.balancer == "haproxy":
+        print_line("haproxy -db -f /dev/stdin <<'END'")
+        for line in balancer_config(chosen.plan, chosen.replicas).splitlines():
+            print_line(line)
+        print_line("END")
 
 
 def _build_elsewhere(device: Device, version: str) -> VllmBuild:

@@ -39,8 +39,8 @@ def make_server(options: ServeOptions, *, log_path: Path | None = None) -> Serve
     return server_of(read_plan(options), log_path=log_path)
 
 
-def server_of(plan: Plan, *, log_path: Path | None = None) -> Server:
-    """Make the server of a plan for this machine, as `make_server`."""
+def server_of(plan: Plan, *, log_path: Path | None = None, name: str | None = None) -> Server:
+    """Make the server of a plan for this machine, as `make_server`; `name` is by default its role."""
     if plan.options.port == 0:
         plan = plan.changed(port=free_port())
     command, options = command_of(plan), plan.options
@@ -51,7 +51,7 @@ def server_of(plan: Plan, *, log_path: Path | None = None) -> Server:
         if not plan.vllm_args.has("--tokenizer"):
             check_tokenizer(folder)
     return Server(
-        options.role,
+        name or options.role,
         command,
         plan.base_url,
         log_path or default_log_path(options),
@@ -92,13 +92,13 @@ def running(
 ) -> Iterator[None]:
     """Have all of the servers ready inside the block, and none after it, however it is left.
 
-    Those on a GPU start one after another: vLLM measures free memory while it boots, and two at once count
-    each other's.
+    Those that measure the free memory of a GPU at their boot start one after another: two at once count each
+    other's.
     """
     try:
         for number, server in enumerate(servers, start=1):
             server.start()
-            if server.command.uses_gpu:
+            if server.command.measures_memory:
                 wait_until_ready(servers[:number], timeout=timeout, on_progress=on_progress)
         wait_until_ready(servers, timeout=timeout, on_progress=on_progress)
         yield

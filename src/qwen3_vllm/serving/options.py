@@ -52,13 +52,15 @@ class ServeOptions:
     ] = None
     tensor_parallel_size: Annotated[int, Help("GPUs that share one copy of the model.")] = 1
     data_parallel_size: Annotated[int, Help("Copies of the model, a GPU each.")] = 1
-    api_server_count: Annotated[int | None, Help("HTTP processes; default 2 with a GPU and 8 cores.")] = None
+    api_server_count: Annotated[
+        int | None, Help("HTTP processes a server; default 2 with a GPU and 8 cores.")
+    ] = None
     max_num_seqs: Annotated[int, Help("Texts computed at once.")] = 256
     max_model_len: Annotated[
         int | None, Help("Longest text in tokens; default 8192, or what the checkpoint allows.")
     ] = None
     gpu_memory_utilization: Annotated[
-        float | None, Help("Share of the GPU a server; default 0.45, or 0.9 if weights need it.")
+        float | None, Help("Share of the GPU for a model; default 0.45, or 0.9 if weights need it.")
     ] = None
     trust_remote_code: Annotated[bool, Help("Run code that the checkpoint brings. Qwen3 needs none.")] = False
     chat_template: Annotated[bool, Help("Let the server write the rerank prompt.")] = True
@@ -171,14 +173,14 @@ class Checkpoint:
 class Command:
     """A command line, the environment it adds, and one sentence for each choice made on the way.
 
-    Never holds an API key: that is added to the environment at the moment of starting. `uses_gpu` says that
-    it takes a share of a GPU's memory, which other servers then see as taken.
+    Never holds an API key: that is added to the environment at the moment of starting. `measures_memory`
+    says that at its boot it takes for its own what it finds free of the GPU's memory.
     """
 
     argv: tuple[str, ...]
     env: dict[str, str]
     notes: tuple[str, ...] = ()
-    uses_gpu: bool = False
+    measures_memory: bool = False
 
     def __str__(self) -> str:
         """One line to paste into a shell."""

@@ -16,13 +16,17 @@ from qwen3_vllm.serving.machine.vllm_build import VllmBuild, installed_vllm
 from qwen3_vllm.serving.options import Checkpoint, ServeOptions
 from qwen3_vllm.serving.vllm_args import VllmArgs, heeding
 
+# Of a model of 0.6B parameters: 1.2 GB, or 2.4 in float32. The engine's process is its limit, not the GPU.
+SMALL_MODEL_BYTES = 4 * 2**30
+
 
 @dataclass(frozen=True)
 class Plan:
     """What the modules of `serving.command` decide from; none of them reads anything itself.
 
     `options` heed what `vllm_args` say. `environment` is the user's, empty where the command is for another
-    machine. `keys` are those that the server will take, the first of them ours.
+    machine. `keys` are those that the server will take, the first of them ours. `replicas` servers of this
+    plan share the memory that its options give to one.
     """
 
     options: ServeOptions
@@ -32,6 +36,7 @@ class Plan:
     machine: Machine
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     keys: tuple[str, ...] = field(default=(), repr=False)
+    replicas: int = 1
 
     @classmethod
     def of(cls, options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine) -> Plan:
@@ -51,6 +56,19 @@ class Plan:
         return self.vllm.is_cpu_build or (self.machine.gpus is not None and not self.machine.gpus)
 
     @property
+    def is_small(self) -> bool:
+        """Whether the model is one of about 0.6B parameters; on a hub its name tells."""
+        size = self.checkpoint.weights_bytes
+        if not size:
+            return "0.6b" in self.options.model.lower()
+        return size <= SMALL_MODEL_BYTES and not self.checkpoint.quantization
+
+    @property
+    def longest_input(self) -> int:
+        """Tokens of the longest text."""
+        return self.options.max_model_len or min(8192, self.checkpoint.max_position_embeddings or 8192)
+
+    @property
     def base_url(self) -> str:
         """The address to reach the server from this machine, without a path."""
         options = self.options
@@ -58,7 +76,7 @@ class Plan:
         scheme = "https" if self.vllm_args.has("--ssl-certfile") else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{options.served_port}"
 
-    def changed(self, **options: int | float | None) -> Plan:
+    def changed(self, **options: str | int | float | None) -> Plan:
         """Return the plan with other values for some options."""
         return replace(self, options=replace(self.options, **options))  # type: ignore[arg-type]
 

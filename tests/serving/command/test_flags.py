@@ -362,7 +362,7 @@ def test_a_cpu_server_boots_quickly_in_little_memory() -> None:
     # 28 layers x 8 heads x 128 x 2 (key, value) x 2 bytes x 8192 tokens = 0.875 GiB, half as much again.
     assert built.env["VLLM_CPU_KVCACHE_SPACE"] == "2"
     assert built.env["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
-    assert not built.uses_gpu
+    assert not built.measures_memory
 
 
 @pytest.mark.parametrize(("version", "single"), [("0.22.0", False), ("0.29.0", True)])

@@ -1,70 +1,122 @@
-"""Several servers of one model on one GPU."""
+"""How many servers of one model a GPU gets, and what each is started with."""
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from packaging.version import Version
 
-from qwen3_vllm.serving import Server
-from qwen3_vllm.serving.command import replicas as module
-from qwen3_vllm.serving.command.replicas import replicate, router, why_no_router
-from qwen3_vllm.serving.machine.hardware import Machine
+from qwen3_vllm.serving import LaunchError
+from qwen3_vllm.serving.command.flags import build_command
+from qwen3_vllm.serving.command.memory import share_gpu
+from qwen3_vllm.serving.command.replicas import how_many, replicate
+from qwen3_vllm.serving.machine.hardware import Gpu, Machine
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
-from qwen3_vllm.serving.options import Checkpoint, Command, ServeOptions
+from qwen3_vllm.serving.options import Checkpoint, ServeOptions
 from qwen3_vllm.serving.plan import Plan
 
-
-def plan(cores: int | None = 64, **options: Any) -> Plan:
-    serve = ServeOptions("embedding", "./m", **options)
-    return Plan.of(serve, Checkpoint(), VllmBuild(Version("0.33.0")), Machine(cores, None))
-
-
-def test_they_share_the_memory_and_take_consecutive_ports() -> None:
-    replicas = replicate(plan(), 3, behind_router=False)
-    assert [each.options.port for each in replicas] == [8000, 8001, 8002]
-    assert {each.options.gpu_memory_utilization for each in replicas} == {0.3}
-
-
-def test_behind_a_router_the_named_port_is_the_routers() -> None:
-    ports = {each.options.port for each in replicate(plan(), 2, behind_router=True)}
-    assert len(ports) == 2
-    assert 8000 not in ports
+GIB = 2**30
+H100 = Gpu("NVIDIA H100 80GB HBM3", 85520809984)
+SMALL = Checkpoint(
+    is_local=True,
+    layers=28,
+    key_value_heads=8,
+    head_dim=128,
+    dtype="bfloat16",
+    max_position_embeddings=32768,
+    weights_bytes=int(1.2 * GIB),
+)
 
 
-@pytest.mark.parametrize(("cores", "count"), [(16, None), (15, 1), (None, None)])
-def test_few_cores_leave_one_api_server_each(cores: int | None, count: int | None) -> None:
-    assert replicate(plan(cores), 2, behind_router=False)[0].options.api_server_count == count
+def plan(
+    role: Any = "embedding",
+    checkpoint: Checkpoint = SMALL,
+    machine: Machine = Machine(16, (H100,)),  # noqa: B008
+    version: str = "0.33.0",
+    **options: Any,
+) -> Plan:
+    serve = ServeOptions(role, "./m", **options)
+    return Plan.of(serve, checkpoint, VllmBuild(Version(version)), machine)
 
 
-def test_few_cores_leave_one_api_server_for_each_copy() -> None:
-    replicas = replicate(plan(16, data_parallel_size=2), 2, behind_router=False)
-    assert replicas[0].options.api_server_count == 2
+@pytest.mark.parametrize("role", ["embedding", "reranker"])
+@pytest.mark.parametrize(
+    ("cores", "roles", "count"), [(16, 1, 4), (64, 1, 4), (15, 1, 3), (8, 1, 2), (7, 1, 1), (16, 2, 2)]
+)
+def test_a_server_for_every_four_cores_of_an_h100(role: str, cores: int, roles: int, count: int) -> None:
+    found, why = how_many(plan(role, machine=Machine(cores, (H100,))), roles=roles)
+    assert found == count
+    assert "cores" in why
 
 
 @pytest.mark.parametrize(
-    ("options", "why"),
+    ("changed", "why"),
     [
-        ({"api_key": "k"}, "API key"),
-        ({"host": "0.0.0.0", "insecure": True}, "add and remove"),
+        ({"device": "cpu"}, "CPU"),
+        ({"tensor_parallel_size": 2}, "several GPUs"),
+        ({"data_parallel_size": 2}, "several GPUs"),
+        ({"extra_args": ("-tp", "2")}, "several GPUs"),
+        ({"extra_args": ("--gpu-memory-utilization", "0.3")}, "--gpu-memory-utilization is about one server"),
+        ({"extra_args": ("--nnodes", "2")}, "about one server"),
+        ({"machine": Machine()}, "not known"),
+        ({"machine": Machine(16, (Gpu("NVIDIA A10", 24 * GIB),))}, "measured on an H100"),
+        ({"machine": Machine(16, (Gpu("NVIDIA H100 80GB HBM3", 0),))}, "measured on an H100"),
+        ({"checkpoint": Checkpoint(weights_bytes=8 * GIB)}, "0.6B"),
+        ({"checkpoint": Checkpoint()}, "0.6B"),
+        ({"version": "0.10.2"}, "before 0.11.0"),
+        ({"gpu_memory_utilization": 0.06}, "memory"),
     ],
 )
-def test_no_router_stands_before_guarded_or_public_servers(
-    options: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "router_program", lambda: Path("vllm-router"))
-    assert why in (why_no_router(plan(**options)) or "")
-    assert why_no_router(plan()) is None
+def test_one_server_where_more_were_not_measured(changed: dict[str, Any], why: str) -> None:
+    count, reason = how_many(plan(**changed))
+    assert count == 1
+    assert why in reason
 
 
-def test_a_router_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "router_program", lambda: None)
-    assert "pip install vllm-router" in (why_no_router(plan()) or "")
+def test_one_server_without_a_balancer_and_it_is_said() -> None:
+    count, why = how_many(plan(), obstacle="HAProxy is not installed")
+    assert (count, why) == (1, "4 would fill the GPU, but HAProxy is not installed")
 
 
-def test_the_router_knows_every_replica(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "router_program", lambda: Path("/bin/vllm-router"))
-    workers = [Server("w", Command((), {}), f"http://127.0.0.1:{port}", tmp_path / "log") for port in (1, 2)]
-    front = router(plan(port=0), workers, tmp_path / "router.log")
-    assert front.command.argv[0] == "/bin/vllm-router"
-    assert front.command.argv[-3:] == ("--worker-urls", "http://127.0.0.1:1", "http://127.0.0.1:2")
+@pytest.mark.parametrize("given", [None, 0.3])
+@pytest.mark.parametrize("version", ["0.26.0", "0.33.0"])
+def test_together_they_take_the_memory_of_one(given: float | None, version: str) -> None:
+    one = plan(version=version, gpu_memory_utilization=given)
+    commands = [build_command(each) for each in replicate(one, (1, 2, 3, 4), behind_balancer=True)]
+    share = given or 0.45
+    for command in commands:
+        part = float(command.argv[command.argv.index("--gpu-memory-utilization") + 1])
+        cache = int(command.argv[command.argv.index("--kv-cache-memory-bytes") + 1])
+        assert share / 4 - 0.001 < part <= share / 4
+        assert GIB < cache < part * 80 * GIB - 1.2 * GIB
+        assert not command.measures_memory
+
+
+def test_a_cache_without_its_flag_is_measured_one_after_another() -> None:
+    (first, _) = replicate(plan(version="0.10.1"), (1, 2), behind_balancer=True)
+    command = build_command(first)
+    assert command.measures_memory
+    assert "--kv-cache-memory-bytes" not in command.argv
+
+
+def test_the_half_of_one_role_is_what_its_replicas_share() -> None:
+    embedding, _ = share_gpu([plan(), plan("reranker")])
+    first, *_ = replicate(embedding, (1, 2), behind_balancer=True)
+    argv = build_command(first).argv
+    assert argv[argv.index("--gpu-memory-utilization") + 1] == "0.225"
+
+
+def test_each_has_one_http_process_and_behind_a_balancer_the_loopback_address() -> None:
+    public = plan(host="0.0.0.0", api_key="k")
+    first, second = replicate(public, (9101, 9102), behind_balancer=True)
+    assert (first.options.host, first.options.port, second.options.port) == ("127.0.0.1", 9101, 9102)
+    assert "--api-server-count" not in build_command(first).argv
+    assert "--middleware" in build_command(first).argv
+    (alone,) = replicate(public, (9101,), behind_balancer=False)
+    assert alone.options.host == "0.0.0.0"
+
+
+def test_more_than_fit_are_refused() -> None:
+    large = replace(SMALL, weights_bytes=16 * GIB)
+    with pytest.raises(LaunchError, match=r"4 servers of \./m do not fit"):
+        replicate(plan(checkpoint=large), (1, 2, 3, 4), behind_balancer=True)

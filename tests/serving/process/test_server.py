@@ -142,7 +142,7 @@ def test_one_death_stops_the_others(tmp_path: Path) -> None:
 
 def test_those_on_a_gpu_start_one_after_another(tmp_path: Path) -> None:
     first, second = server(tmp_path, name="first"), server(tmp_path, name="second")
-    first.command = Command(first.command.argv, {}, uses_gpu=True)
+    first.command = Command(first.command.argv, {}, measures_memory=True)
     second.start = lambda: order.append(first.is_ready())  # type: ignore[method-assign]
     order: list[bool] = []
     with first, pytest.raises(ZeroDivisionError), running([first], timeout=30):

@@ -13,12 +13,13 @@ from qwen3_vllm._core.releases import (
     CPU_SINGLE_PROCESS,
     FULL_CONTEXT,
     INPUT_TYPES,
+    KV_CACHE_BYTES,
     QUANTIZATION_PLUGINS,
     RUNNER_FLAG,
     SCORE_TEMPLATE,
     V1_ONLY,
 )
-from qwen3_vllm.serving.command.memory import HALF_GPU, default_memory_share
+from qwen3_vllm.serving.command.memory import HALF_GPU, cache_bytes, cache_bytes_per_token, memory_share
 from qwen3_vllm.serving.machine.vllm_build import PLUGINS
 from qwen3_vllm.serving.options import Command
 from qwen3_vllm.serving.plan import Plan
@@ -37,13 +38,8 @@ TASK_INSTRUCTIONS = {
     "search_document": "",
 }
 CORES_FOR_AN_API_SERVER = 4
-# Twice the tokens that vLLM computes at once on an H100, and for which models that is a gain: with 0.6B
-# parameters (1.2 GB, or 2.4 in float32) the engine's process is the limit there, not the GPU.
+# Twice the tokens that vLLM computes at once on an H100.
 STEP_TOKENS = 16384
-SMALL_MODEL_BYTES = 4 * 2**30
-# Of the class to which vLLM gives 8,192 tokens a step (`EngineArgs.get_batch_defaults`: 70 GiB or more, and
-# no A100 or GB10) these were measured. A part of one, cut off by MIG, has less memory, or none that is told.
-H100_NAMES, H100_BYTES = ("h100", "h200"), 70 * 2**30
 
 
 def build_command(plan: Plan) -> Command:
@@ -71,7 +67,9 @@ class _Builder:
         if self.options.guarded:
             self.argv += ["--middleware", GUARD]
         argv = (*self.vllm.launcher, "serve", self.options.model, *self.argv, *self.vllm_args.rest)
-        return Command(argv, self._environment(), tuple(self.notes), uses_gpu=not self.cpu)
+        given = "--kv-cache-memory-bytes" in argv or self.vllm_args.has("--kv-cache-memory-bytes")
+        measures = not (self.cpu or given)
+        return Command(argv, self._environment(), tuple(self.notes), measures_memory=measures)
 
     def _add(self, flag: str, value: object = None) -> None:
         if self.vllm_args.has(flag):
@@ -139,10 +137,10 @@ class _Builder:
         options = self.options
         self._add("--max-num-seqs", options.max_num_seqs)
         self._add("--max-model-len", self._context)
-        if self._context > self._longest and not self.vllm_args.has("--max-model-len"):
+        if self._context > self.plan.longest_input and not self.vllm_args.has("--max-model-len"):
             self.notes.append(
-                f"max-model-len: {self._longest} and one more, since vLLM before {FULL_CONTEXT} may never "
-                "answer an input that fills it"
+                f"max-model-len: {self.plan.longest_input} and one more, since vLLM before {FULL_CONTEXT} "
+                "may never answer an input that fills it"
             )
         if options.tensor_parallel_size > 1:
             self._add("--tensor-parallel-size", options.tensor_parallel_size)
@@ -152,32 +150,40 @@ class _Builder:
             self._memory_share()
 
     @property
-    def _longest(self) -> int:
-        """Tokens of the longest input."""
-        return self.options.max_model_len or min(8192, self.checkpoint.max_position_embeddings or 8192)
-
-    @property
     def _context(self) -> int:
         """Tokens of the longest input, and a spare one where that must not fill the context.
 
         Only where the checkpoint is known to have a position for it: vLLM refuses to start with more.
         """
-        spare = self.vllm.version < FULL_CONTEXT and self._longest < (
+        spare = self.vllm.version < FULL_CONTEXT and self.plan.longest_input < (
             self.checkpoint.max_position_embeddings or 0
         )
-        return self._longest + spare
+        return self.plan.longest_input + spare
 
     def _memory_share(self) -> None:
-        share = self.options.gpu_memory_utilization
-        if share is None:
-            share = default_memory_share(self.plan)
+        share, count = memory_share(self.plan), self.plan.replicas
+        if self.options.gpu_memory_utilization is None and count == 1:
             reason = (
                 "half the GPU, so that the other server fits beside it"
                 if share == HALF_GPU
                 else "the weights need more than half of the GPU; nothing fits beside it"
             )
             self.notes.append(f"gpu-memory-utilization: {share}, {reason}")
+        if count > 1:
+            self._cache_of_a_replica()
+            self.notes.append(f"gpu-memory-utilization: {share}, for all {count} servers together")
+            share = math.floor(1000 * share / count) / 1000
         self._add("--gpu-memory-utilization", share)
+
+    def _cache_of_a_replica(self) -> None:
+        """Give each its cache in bytes: one that measures what is free must not start beside another."""
+        size = cache_bytes(self.plan)
+        if (
+            size
+            and self.vllm.version >= KV_CACHE_BYTES
+            and not self.vllm_args.has("--gpu-memory-utilization")
+        ):
+            self._add("--kv-cache-memory-bytes", size)
 
     def _throughput(self) -> None:
         self._prefix_caching()
@@ -198,7 +204,7 @@ class _Builder:
         """
         if self.options.role != "embedding" or self.cpu or self.vllm.version < V1_ONLY:
             return
-        if not (self._has_h100s() and self._is_small()):
+        if not (self.machine.has_h100s and self.plan.is_small):
             return
         own = ("--max-num-batched-tokens", "--enable-chunked-prefill", "--performance-mode", "--config")
         if not any(map(self.vllm_args.has, own)):
@@ -207,20 +213,6 @@ class _Builder:
             self.notes.append(
                 f"max-num-batched-tokens: {tokens}; with vLLM's own 8192 an H100 waits for the engine"
             )
-
-    def _has_h100s(self) -> bool:
-        gpus = self.machine.gpus or ()
-        return bool(gpus) and all(
-            gpu.memory_bytes >= H100_BYTES and any(name in gpu.name.lower() for name in H100_NAMES)
-            for gpu in gpus
-        )
-
-    def _is_small(self) -> bool:
-        """Whether the model is one of about 0.6B parameters; on a hub its name tells."""
-        size = self.checkpoint.weights_bytes
-        if not size:
-            return "0.6b" in self.options.model.lower()
-        return size <= SMALL_MODEL_BYTES and not self.checkpoint.quantization
 
     def _prefix_caching(self) -> None:
         wanted = self.options.prefix_caching
@@ -284,7 +276,5 @@ class _Builder:
 
     def _cpu_cache_gib(self) -> int:
         """Whole GiB (vLLM takes no fraction) for one full-length text and half as much again."""
-        checkpoint = self.checkpoint
-        size = 4 if "32" in f"{self.options.dtype}{checkpoint.dtype}" else 2
-        token = 2 * checkpoint.layers * checkpoint.key_value_heads * checkpoint.head_dim * size
+        token = cache_bytes_per_token(self.plan)
         return max(1, math.ceil(1.5 * token * self._context / 2**30)) if token else 4

@@ -1,68 +1,77 @@
-"""Several servers of one model on one GPU, behind a balancer when there is one."""
+"""How many servers of one model fill a GPU, and the plan of each. Pure."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 
-from qwen3_vllm._core.loopback import is_loopback
-from qwen3_vllm.serving.command.memory import WHOLE_GPU
-from qwen3_vllm.serving.machine.ports import check_port, free_port
-from qwen3_vllm.serving.options import Command
+from qwen3_vllm._core.releases import V1_ONLY
+from qwen3_vllm.errors import LaunchError
+from qwen3_vllm.serving.command.memory import how_many_fit
 from qwen3_vllm.serving.plan import Plan
-from qwen3_vllm.serving.process.server import Server
 
-CORES_A_REPLICA = 8
+# Measured with a 0.6B model on an H100 (docs/deployment.md): one server leaves half of the GPU idle, four
+# fill it. Each has an engine, which takes one core and a bit, and an HTTP process, which takes as much.
+MOST_REPLICAS = 4
+CORES_A_REPLICA = 4
+# What a user says of one server, so that several would not be what was meant.
+_OF_ONE_SERVER = (
+    "--gpu-memory-utilization",
+    "--kv-cache-memory-bytes",
+    "--num-gpu-blocks-override",
+    "--config",
+)
 
 
-def replicate(plan: Plan, count: int, *, behind_router: bool) -> list[Plan]:
-    """Return the plan of each replica; they share the GPU's memory evenly.
+def how_many(plan: Plan, *, roles: int = 1, obstacle: str | None = None) -> tuple[int, str]:
+    """Return how many servers of the model to start, and why.
 
-    Behind a router they take free ports, as nobody else speaks to them; else consecutive ones.
+    `roles` models share the cores. `obstacle` says why no balancer can stand in front, None if one can.
     """
-    options, cores = plan.options, plan.machine.cores
-    share = options.gpu_memory_utilization or round(WHOLE_GPU / count, 2)
-    enough = cores is None or cores >= CORES_A_REPLICA * count * options.data_parallel_size
-    first = options.served_port or free_port()
-    return [
-        plan.changed(
-            port=free_port() if behind_router else first + number,
-            gpu_memory_utilization=share,
-            api_server_count=options.api_server_count or (None if enough else options.data_parallel_size),
-        )
-        for number in range(count)
-    ]
+    options, machine = plan.options, plan.machine
+    if plan.on_cpu:
+        return 1, "one server uses all cores of a CPU"
+    if options.tensor_parallel_size > 1 or options.data_parallel_size > 1:
+        return 1, "it has several GPUs already"
+    own = next(filter(plan.vllm_args.has, _OF_ONE_SERVER), None)
+    if own is not None or plan.vllm_args.is_spread:
+        return 1, f"{own or 'what follows --'} is about one server"
+    if machine.gpus is None or machine.cores is None:
+        return 1, "the GPU of that machine is not known"
+    if plan.vllm.version < V1_ONLY:
+        return 1, f"several were not measured with vLLM before {V1_ONLY}"
+    if not machine.has_h100s:
+        return 1, "more were measured on an H100 only"
+    if not plan.is_small:
+        return 1, "more were measured with 0.6B models only"
+    cores = machine.cores // roles
+    count = min(MOST_REPLICAS, cores // CORES_A_REPLICA)
+    if count < 2:
+        shared = f" for {roles} models" if roles > 1 else ""
+        return 1, f"each needs {CORES_A_REPLICA} cores, and there are {machine.cores}{shared}"
+    fit = how_many_fit(plan)
+    if fit < count:
+        count, why = max(1, fit), "more do not fit into its share of the memory"
+    else:
+        why = f"{cores} cores, {CORES_A_REPLICA} for each; one leaves half of the GPU idle"
+    if count > 1 and obstacle is not None:
+        return 1, f"{count} would fill the GPU, but {obstacle}"
+    return count, why
 
 
-def router_program() -> Path | None:
-    """Find vllm-router beside this Python."""
-    program = Path(sys.executable).with_name("vllm-router")
-    return program if program.exists() else None
+def replicate(plan: Plan, ports: Sequence[int], *, behind_balancer: bool) -> list[Plan]:
+    """Return the plan of a server for each port; they share the memory that one would take.
 
+    Each has one HTTP process for each copy of the model. Behind a balancer nobody else reaches them.
 
-def why_no_router(plan: Plan) -> str | None:
-    """Say why no router can stand in front; None when one can.
-
-    vllm-router (seen with 0.1.17) forwards the key to /v1/embeddings but not to /v1/score, and lets anybody
-    add and remove workers: it fits servers without a key, on the loopback address.
+    Raises:
+        LaunchError: They do not fit into the GPU together.
     """
-    if plan.options.guarded:
-        return "vllm-router does not pass the API key on to every route"
-    if not is_loopback(plan.options.host):
-        return "vllm-router lets anybody who reaches it add and remove servers"
-    if router_program() is None:
-        return "vllm-router is not installed (pip install vllm-router)"
-    return None
-
-
-def router(plan: Plan, replicas: Sequence[Server], log_path: Path) -> Server:
-    """Make the router that listens where a single server would."""
-    options = plan.options
-    port = options.served_port or free_port()
-    check_port(options.host, port)
-    argv = (
-        *(str(router_program()), "--host", options.host, "--port", str(port), "--policy", "round_robin"),
-        *("--prometheus-port", str(free_port()), "--worker-urls", *(each.base_url for each in replicas)),
+    count, options = len(ports), plan.options
+    if how_many_fit(plan, whole=True) < count:
+        raise LaunchError(f"{count} servers of {options.model} do not fit into the GPU's memory; start fewer")
+    one = replace(plan, replicas=count).changed(
+        host="127.0.0.1" if behind_balancer else options.host,
+        api_server_count=options.api_server_count or options.data_parallel_size,
     )
-    return Server("router", Command(argv, {}), f"http://{options.host}:{port}", log_path)
+    return [one.changed(port=port) for port in ports]

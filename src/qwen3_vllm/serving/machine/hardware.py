@@ -11,6 +11,10 @@ from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
+# Of the class to which vLLM gives 8,192 tokens a step (`EngineArgs.get_batch_defaults`: 70 GiB or more, and
+# no A100 or GB10) these were measured. A part of one, cut off by MIG, has less memory, or none that is told.
+H100_NAMES, H100_BYTES = ("h100", "h200"), 70 * 2**30
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -26,6 +30,14 @@ class Machine:
 
     cores: int | None = None
     gpus: tuple[Gpu, ...] | None = None
+
+    @property
+    def has_h100s(self) -> bool:
+        """Whether all GPUs are of the kind that was measured."""
+        return bool(self.gpus) and all(
+            gpu.memory_bytes >= H100_BYTES and any(name in gpu.name.lower() for name in H100_NAMES)
+            for gpu in self.gpus or ()
+        )
 
 
 def this_machine() -> Machine:

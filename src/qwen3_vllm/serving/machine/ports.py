@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import ExitStack
 
 from qwen3_vllm.errors import LaunchError
+
+# Those of one server, of both, and of those that people start beside them.
+WELL_KNOWN = range(8000, 8011)
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -13,6 +17,17 @@ def free_port(host: str = "127.0.0.1") -> int:
     with socket.create_server((host, 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
+
+
+def free_ports(count: int) -> list[int]:
+    """Ask the system for different ports of the loopback address, none where people expect a server."""
+    found: list[int] = []
+    with ExitStack() as probes:
+        while len(found) < count:
+            port = probes.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+            if port not in WELL_KNOWN:
+                found.append(port)
+    return found
 
 
 def is_port_taken(host: str, port: int) -> bool:

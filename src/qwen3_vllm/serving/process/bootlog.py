@@ -15,7 +15,7 @@ _STAGES = [
 ]
 _CAUSES = [
     (
-        r"address already in use|Errno 98",
+        r"[Aa]ddress already in use|Errno 98",
         "the port was taken meanwhile; stop what listens there, or use --port",
     ),
     (
