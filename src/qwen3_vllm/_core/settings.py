@@ -91,6 +91,8 @@ class ServerSettings(Options):
         cert: A certificate to show to the server: a PEM file, or one and that of its key.
         proxy: URL of an HTTP proxy; False or "": none. None: HTTP_PROXY, HTTPS_PROXY or ALL_PROXY of the
             environment, unless NO_PROXY names the server.
+        invalid_text: What becomes of texts with lone surrogates, which UTF-8 cannot hold. "error": InputError
+            with their indexes. "replace": each is sent as U+FFFD, with one warning per call.
         extra_body: More fields for each request to the model.
     """
 
@@ -111,6 +113,7 @@ class ServerSettings(Options):
     verify: bool | str | SkipJsonSchema[ssl.SSLContext] = True
     cert: Certificate | None = None
     proxy: SecretStr | Literal[False] | None = Field(default=None, exclude=True, repr=False)
+    invalid_text: Literal["error", "replace"] = "error"
     extra_body: dict[str, Any] | None = Field(default=None, repr=False)
 
     @field_validator("base_url")

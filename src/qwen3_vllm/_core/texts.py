@@ -45,6 +45,20 @@ def unsendable_texts(texts: Sequence[object], noun: str) -> Failures:
     return found
 
 
+def without_surrogates(texts: Sequence[Any]) -> tuple[list[Any], int]:
+    """Put U+FFFD for each lone surrogate, which UTF-8 cannot hold; and in how many texts that was.
+
+    Two that make a pair become its character. What is not a string stays as it is.
+    """
+    kept = list(texts)
+    changed = 0
+    for index, text in enumerate(kept):
+        if isinstance(text, str) and _unsendable(text):
+            kept[index] = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+            changed += 1
+    return kept, changed
+
+
 def _all_ascii(texts: Iterable[Any]) -> bool:
     try:
         return all(map(str.isascii, texts))

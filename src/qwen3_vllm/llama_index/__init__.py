@@ -342,7 +342,8 @@ def _query(query_bundle: QueryBundle | None, query_str: str | None = None) -> Qu
     if query_bundle is not None and query_str is not None:
         raise InputError("pass query_bundle or query_str, not both")
     if query_str is not None:
-        check_text(query_str, "the query")
+        if not isinstance(query_str, str):
+            check_text(query_str, "the query")  # the client checks the rest
         return QueryBundle(query_str)
     if query_bundle is None:
         raise InputError("reranking needs a query: pass query_bundle or query_str")

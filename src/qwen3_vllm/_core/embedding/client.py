@@ -22,7 +22,7 @@ from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.options import options_of
 from qwen3_vllm._core.settings import EmbeddingSettings
-from qwen3_vllm._core.texts import Failures, check_text, plural, unsendable_texts
+from qwen3_vllm._core.texts import Failures, check_list, check_text, plural, unsendable_texts
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 
 Report = Callable[[Truncation], None]
@@ -138,6 +138,8 @@ class EmbeddingClient(Client[EmbeddingSettings]):
         self, texts: Sequence[str], instruction: str | Sequence[str] | None
     ) -> Flow[Collector]:
         task = self._settings.instruction if instruction is None else instruction
+        check_list(texts, "query")
+        texts = self._sendable(texts)
         bad = unsendable_texts(texts, "query")
         if isinstance(task, str) or not isinstance(task, Sequence | np.ndarray):
             check_text(task, "the instruction")
@@ -160,6 +162,8 @@ class EmbeddingClient(Client[EmbeddingSettings]):
     def _embed_documents(
         self, texts: Sequence[str], collector: Collector, report: Report | None = None
     ) -> Flow[Collector]:
+        check_list(texts, "document")
+        texts = self._sendable(texts)
         bad = unsendable_texts(texts, "document")
         sendable = [text for index, text in enumerate(texts) if index not in bad] if bad else texts
         prompted = list(map(prompts.embedding_document, sendable))

@@ -24,7 +24,7 @@ from qwen3_vllm._core.reranking.ranking import RelevanceScores, RerankResult, re
 from qwen3_vllm._core.reranking.routes import Route, call_of, route_of
 from qwen3_vllm._core.reranking.truncation import Pair, fit, warn_of_cuts
 from qwen3_vllm._core.settings import RerankSettings
-from qwen3_vllm._core.texts import Failures, check_text, unsendable_texts
+from qwen3_vllm._core.texts import Failures, check_list, check_text, unsendable_texts
 from qwen3_vllm._core.vllm_api.calls import Call
 from qwen3_vllm._core.vllm_api.error_bodies import is_too_long
 from qwen3_vllm._core.vllm_api.scores import Scores
@@ -127,7 +127,8 @@ class RerankClient(Client[RerankSettings]):
     def _rerank(
         self, query: str, documents: Sequence[str], top_n: int | None, instruction: str | None
     ) -> Flow[list[RerankResult]]:
-        check_text(query, "the query")
+        if not isinstance(query, str) or self._settings.invalid_text == "error":
+            check_text(query, "the query")
         if top_n is not None and (not isinstance(top_n, int | np.integer) or top_n < 0):
             raise errors.InputError(f"top_n must be 0 or more, or None for all, not {top_n!r}")
         scores = yield from self._score(query, documents, instruction)
@@ -140,14 +141,21 @@ class RerankClient(Client[RerankSettings]):
         check_text(task, "the instruction")
         if not task.strip():
             raise errors.InputError("the instruction is empty; leave it out for Qwen's own")
+        check_list(documents, "document")
+        one = isinstance(query, str) or not isinstance(query, Sequence | np.ndarray)
+        if not one:
+            check_list(query, "query")
+        asked: Sequence[Any] = [query] if one else query
+        sendable = self._sendable([*asked, *documents])
+        asked, documents = sendable[: len(asked)], sendable[len(asked) :]
         failures = unsendable_texts(documents, "document")
-        if isinstance(query, str) or not isinstance(query, Sequence | np.ndarray):
-            check_text(query, "the query")
-            queries: Sequence[str] = [query] * len(documents)
+        if one:
+            check_text(asked[0], "the query")
+            queries: Sequence[str] = [asked[0]] * len(documents)
         else:
-            bad_queries = unsendable_texts(query, "query")
+            bad_queries = unsendable_texts(asked, "query")
             failures |= {i: errors.InputError(f"has a query that {why}") for i, why in bad_queries.items()}
-            queries = query
+            queries = asked
             if len(queries) != len(documents):
                 raise errors.InputError(
                     f"{len(queries)} queries for {len(documents)} documents: pass one query, or one for each"
