@@ -29,7 +29,7 @@ from qwen3_vllm.serving.launch import command_of
 from qwen3_vllm.serving.machine.ports import free_port
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 from qwen3_vllm.serving.plan import read_plan
-from qwen3_vllm.serving.process import vllm_command as vllm_any
+from qwen3_vllm.serving.process import vllm_cpu
 
 from .conftest import BOOT_SECONDS, RunningServer
 from .reference import INSTRUCTION, ReferenceEmbedding, ReferenceReranker
@@ -68,7 +68,7 @@ def old_server(
         chat_template=chat_template,
         extra_args=extra_args,
     )
-    build = VllmBuild(Version(VERSION), is_cpu_build=True, launcher=(PYTHON, "-P", str(vllm_any.__file__)))
+    build = VllmBuild(Version(VERSION), is_cpu_build=True, launcher=(PYTHON, "-P", str(vllm_cpu.__file__)))
     plan = read_plan(options, vllm=build)
     with Server(role, command_of(plan), plan.base_url, log) as server:
         server.start()

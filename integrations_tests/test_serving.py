@@ -17,6 +17,7 @@ import requests
 from qwen3_vllm import EmbeddingClient
 from qwen3_vllm.serving import ServeOptions, ServerDied, start_server
 from qwen3_vllm.serving.machine.ports import free_port
+from qwen3_vllm.serving.machine.vllm_build import SHIM
 
 from .conftest import RunningServer
 
@@ -54,7 +55,7 @@ def wait_for(output: Path, text: str, process: subprocess.Popen[bytes], count: i
 def processes_of(port: int) -> list[int]:
     """Return the processes of the group whose first one serves this port."""
     leaders = [pid for pid in pids() if f"--port\0{port}\0".encode() in _read(f"/proc/{pid}/cmdline")]
-    groups = {os.getpgid(pid) for pid in leaders if b"vllm_any" in _read(f"/proc/{pid}/cmdline")}
+    groups = {os.getpgid(pid) for pid in leaders if SHIM.encode() in _read(f"/proc/{pid}/cmdline")}
     return [pid for pid in pids() if _group(pid) in groups]
 
 

@@ -37,7 +37,7 @@ CLASSES = sorted(
     (
         each
         for each in subclasses(Options)
-        # EmbedFiles holds the arguments of one call, made and dropped in it: nobody has one to copy or to set.
+        # EmbedFiles is the arguments of one call, checked and dropped: nobody has one to copy or to set.
         if each.__module__.startswith("qwen3_vllm.") and each not in (Options, EmbedFiles)
     ),
     key=lambda each: f"{each.__module__}.{each.__name__}",

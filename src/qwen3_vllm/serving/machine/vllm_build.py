@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from qwen3_vllm.errors import LaunchError
 
-SHIM = "qwen3_vllm.serving.process.vllm_command"
+SHIM = "qwen3_vllm.serving.process.vllm_cpu"
 PLUGINS = {"bitsandbytes": "vllm-bnb-plugin", "gguf": "vllm-gguf-plugin"}
 
 

