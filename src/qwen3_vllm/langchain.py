@@ -1,6 +1,7 @@
 """LangChain: Embeddings, document compressor, cross-encoder and two-stage retriever over the core clients."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
@@ -13,13 +14,17 @@ from qwen3_vllm._core.options import Options
 from qwen3_vllm._core.reranking.adapter import RerankAdapter
 from qwen3_vllm._core.reranking.ranking import RerankResult, select
 from qwen3_vllm._core.texts import check_list
+from qwen3_vllm._core.usage import count_usage
 from qwen3_vllm.errors import ConfigurationError, InputError
 
 try:
     from langchain_core.callbacks import (
         AsyncCallbackManagerForRetrieverRun,
+        BaseCallbackManager,
         CallbackManagerForRetrieverRun,
         Callbacks,
+        adispatch_custom_event,
+        dispatch_custom_event,
     )
     from langchain_core.cross_encoders import BaseCrossEncoder
     from langchain_core.documents import BaseDocumentCompressor, Document
@@ -28,6 +33,8 @@ try:
     from langchain_core.runnables import ConfigurableFieldSpec, RunnableConfig, ensure_config, patch_config
 except ImportError as error:
     raise ImportError('qwen3_vllm.langchain needs LangChain: pip install "qwen3-vllm[langchain]"') from error
+
+USAGE_EVENT = "qwen3_vllm.usage"  # of the reranker, with the fields of a `Usage`
 
 
 class Qwen3VLLMEmbeddings(EmbeddingAdapter, Embeddings):
@@ -127,7 +134,11 @@ class Qwen3VLLMReranker(RerankAdapter, BaseDocumentCompressor):
 
         They are copies, with the score in `metadata["relevance_score"]`; those given stay as they are.
         """
-        results = self.client.rerank(query, _contents(documents), instruction=instruction)
+        with count_usage() as count:
+            results = self.client.rerank(query, _contents(documents), instruction=instruction)
+        config = _run_of(callbacks)
+        if config is not None:
+            dispatch_custom_event(USAGE_EVENT, asdict(count.usage), config=config)
         return self._selected(results, documents)
 
     async def acompress_documents(
@@ -139,7 +150,11 @@ class Qwen3VLLMReranker(RerankAdapter, BaseDocumentCompressor):
         instruction: str | None = None,
     ) -> Sequence[Document]:
         """Return the most relevant documents; see `compress_documents`."""
-        results = await self.client.arerank(query, _contents(documents), instruction=instruction)
+        with count_usage() as count:
+            results = await self.client.arerank(query, _contents(documents), instruction=instruction)
+        config = _run_of(callbacks)
+        if config is not None:
+            await adispatch_custom_event(USAGE_EVENT, asdict(count.usage), config=config)
         return self._selected(results, documents)
 
     def rerank(
@@ -325,6 +340,14 @@ def _with_run_name(
     config, rest = ensure_config(config), dict(kwargs)
     name = rest.pop("run_name", None)
     return ({**config, "run_name": name} if name else config), rest
+
+
+def _run_of(callbacks: Callbacks | None) -> RunnableConfig | None:
+    """The configuration of the run that a call is part of; None if it is part of none."""
+    config = ensure_config({"callbacks": callbacks} if callbacks is not None else None)
+    handlers = config.get("callbacks")
+    run = handlers.parent_run_id if isinstance(handlers, BaseCallbackManager) else None
+    return config if run is not None else None
 
 
 def _task(instruction: str | None) -> dict[str, str]:

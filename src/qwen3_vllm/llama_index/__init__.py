@@ -30,6 +30,7 @@ try:
     from llama_index_instrumentation.span_handlers import NullSpanHandler
 
     from qwen3_vllm.llama_index._cache import CallStore
+    from qwen3_vllm.llama_index._tags import tagging_usage
 except ImportError as error:
     raise ImportError(
         'qwen3_vllm.llama_index needs LlamaIndex: pip install "qwen3-vllm[llama-index]"'
@@ -115,20 +116,25 @@ class Qwen3VLLMEmbeddings(EmbeddingAdapter, BaseEmbedding):
 
     def get_query_embedding(self, query: str, *, instruction: str | None = None) -> Embedding:
         """Embed a query, with the instruction, or with one of its own."""
-        return super(Qwen3VLLMEmbeddings, self._for_call("query", instruction)).get_query_embedding(query)
+        called = self._for_call("query", instruction)
+        with tagging_usage():
+            return super(Qwen3VLLMEmbeddings, called).get_query_embedding(query)
 
     async def aget_query_embedding(self, query: str, *, instruction: str | None = None) -> Embedding:
         """Embed a query; see `get_query_embedding`."""
         called = self._for_call("query", instruction)
-        return await super(Qwen3VLLMEmbeddings, called).aget_query_embedding(query)
+        with tagging_usage():
+            return await super(Qwen3VLLMEmbeddings, called).aget_query_embedding(query)
 
     def get_text_embedding(self, text: str) -> Embedding:
         """Embed a text, without an instruction."""
-        return super(Qwen3VLLMEmbeddings, self._for_call("document")).get_text_embedding(text)
+        with tagging_usage():
+            return super(Qwen3VLLMEmbeddings, self._for_call("document")).get_text_embedding(text)
 
     async def aget_text_embedding(self, text: str) -> Embedding:
         """Embed a text; see `get_text_embedding`."""
-        return await super(Qwen3VLLMEmbeddings, self._for_call("document")).aget_text_embedding(text)
+        with tagging_usage():
+            return await super(Qwen3VLLMEmbeddings, self._for_call("document")).aget_text_embedding(text)
 
     def get_text_embedding_batch(
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
@@ -137,7 +143,10 @@ class Qwen3VLLMEmbeddings(EmbeddingAdapter, BaseEmbedding):
         check_list(texts, "document")
         if show_progress or self._is_followed():
             called = self._for_call("document")
-            return super(Qwen3VLLMEmbeddings, called).get_text_embedding_batch(texts, show_progress, **kwargs)
+            with tagging_usage():
+                return super(Qwen3VLLMEmbeddings, called).get_text_embedding_batch(
+                    texts, show_progress, **kwargs
+                )
         return self._get_text_embeddings(texts)
 
     async def aget_text_embedding_batch(
@@ -147,9 +156,10 @@ class Qwen3VLLMEmbeddings(EmbeddingAdapter, BaseEmbedding):
         check_list(texts, "document")
         if show_progress or self._is_followed():
             called = self._for_call("document")
-            return await super(Qwen3VLLMEmbeddings, called).aget_text_embedding_batch(
-                texts, show_progress, **kwargs
-            )
+            with tagging_usage():
+                return await super(Qwen3VLLMEmbeddings, called).aget_text_embedding_batch(
+                    texts, show_progress, **kwargs
+                )
         return await self._aget_text_embeddings(texts)
 
     def _for_call(self, role: CacheRole, instruction: str | None = None) -> Self:
@@ -282,7 +292,7 @@ class Qwen3VLLMReranker(RerankAdapter, BaseNodePostprocessor):
         instruction: str | None = None,
     ) -> list[NodeWithScore]:
         query, texts = _query(query_bundle), _texts(nodes)
-        with self._reporting(nodes, query) as report:
+        with tagging_usage(), self._reporting(nodes, query) as report:
             results = self.client.rerank(query.query_str, texts, instruction=instruction)
             return report(self._selected(results, nodes))
 
@@ -294,7 +304,7 @@ class Qwen3VLLMReranker(RerankAdapter, BaseNodePostprocessor):
         instruction: str | None = None,
     ) -> list[NodeWithScore]:
         query, texts = _query(query_bundle), _texts(nodes)
-        with self._reporting(nodes, query) as report:
+        with tagging_usage(), self._reporting(nodes, query) as report:
             results = await self.client.arerank(query.query_str, texts, instruction=instruction)
             return report(self._selected(results, nodes))
 
