@@ -131,6 +131,7 @@ def serve(
                 _print_commands(each)
             return
         servers = [server for each in sets for server in _servers_of(each, log_dir)]
+        servers.sort(key=lambda server: server.command.after_others)
         supervise(servers, boot_timeout=boot_timeout, show_log=show_log)
 
 

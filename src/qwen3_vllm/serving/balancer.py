@@ -79,6 +79,8 @@ def balancer_config(plan: Plan, replicas: Sequence[Plan]) -> str:
 def make_balancer(kind: Balancer, plan: Plan, replicas: Sequence[Plan], log_path: Path) -> Server:
     """Make the balancer, which listens where a single server would.
 
+    It starts when the servers answer: one that boots accepts a health check and leaves it waiting.
+
     HAProxy's configuration lies beside its log.
 
     Raises:
@@ -97,7 +99,9 @@ def make_balancer(kind: Balancer, plan: Plan, replicas: Sequence[Plan], log_path
             *("--worker-urls", *(each.base_url for each in replicas)),
         )
     key = plan.keys[0] if plan.keys else None
-    return Server(f"{options.role} ({kind})", Command(argv, {}), plan.base_url, log_path, api_key=key)
+    return Server(
+        f"{options.role} ({kind})", Command(argv, {}, after_others=True), plan.base_url, log_path, api_key=key
+    )
 
 
 def _write_checked(config: Path, text: str) -> None:

@@ -97,6 +97,8 @@ def running(
     """
     try:
         for number, server in enumerate(servers, start=1):
+            if server.command.after_others:
+                wait_until_ready(servers[: number - 1], timeout=timeout, on_progress=on_progress)
             server.start()
             if server.command.measures_memory:
                 wait_until_ready(servers[:number], timeout=timeout, on_progress=on_progress)

@@ -174,13 +174,15 @@ class Command:
     """A command line, the environment it adds, and one sentence for each choice made on the way.
 
     Never holds an API key: that is added to the environment at the moment of starting. `measures_memory`
-    says that at its boot it takes for its own what it finds free of the GPU's memory.
+    says that at its boot it takes for its own what it finds free of the GPU's memory; `after_others`, that it
+    is started when those before it answer.
     """
 
     argv: tuple[str, ...]
     env: dict[str, str]
     notes: tuple[str, ...] = ()
     measures_memory: bool = False
+    after_others: bool = False
 
     def __str__(self) -> str:
         """One line to paste into a shell."""

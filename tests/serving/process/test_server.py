@@ -151,6 +151,15 @@ def test_those_on_a_gpu_start_one_after_another(tmp_path: Path) -> None:
     assert order == [True]
 
 
+def test_a_balancer_starts_when_its_servers_answer(tmp_path: Path) -> None:
+    first, front = server(tmp_path, name="first"), server(tmp_path, name="front")
+    front.command = Command(front.command.argv, {}, after_others=True)
+    start, order = front.start, list[bool]()
+    front.start = lambda: (order.append(first.is_ready()), start())[1]  # type: ignore[method-assign,func-returns-value]
+    with running([first, front], timeout=30):
+        assert order == [True]
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_nothing_outlives_the_starter(tmp_path: Path, number: signal.Signals) -> None:
     port = free_port()
