@@ -5,6 +5,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,53 @@ def test_compose_runs_the_command_that_the_launcher_prints(role: str, compose: A
     inside = "/opt/qwen3-vllm/qwen3_reranker.jinja"
     assert words == [inside if word == ours else word for word in expected.argv]
     assert expected.env.items() <= service["environment"].items()
+
+
+def test_kubernetes_runs_the_same_command_with_the_key_from_a_secret(compose: Any) -> None:
+    deployment, service = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8"))
+    pod = deployment["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    embedding = compose["services"]["embedding"]
+    assert container["image"] == embedding["image"]
+    assert [container["command"], container["args"]] == [embedding["entrypoint"], embedding["command"]]
+    env = {each["name"]: each["value"] for each in container["env"]}
+    assert env == {k: v for k, v in embedding["environment"].items() if k != "VLLM_CACHE_ROOT"}
+    mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    assert mounts["key"] == env["QWEN3_VLLM_API_KEY_FILE"]
+    assert set(mounts) == {volume["name"] for volume in pod["spec"]["volumes"]}
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert deployment["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"]
+
+
+def test_kubernetes_waits_for_a_real_answer_with_the_key(tmp_path: Path) -> None:
+    deployment, _ = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8"))
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    key_file = tmp_path / "keys"
+    key_file.write_text("# ours\n\nthe-key\n")
+    seen: list[tuple[str, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.append((self.path, self.headers["Authorization"]))
+            self.send_response(200 if len(seen) > 1 else 503)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        *_, code = container["startupProbe"]["exec"]["command"]
+        code = code.replace("/run/secrets/vllm_api_key", str(key_file)).replace(
+            "8000", str(server.server_port)
+        )
+        ends = [
+            subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+            for _ in range(2)
+        ]
+        server.shutdown()
+    assert ends == [False, True]
+    assert seen == [("/v1/embeddings", "Bearer the-key")] * 2
 
 
 def test_files_mounted_from_the_repository_exist(compose: Any) -> None:
