@@ -440,7 +440,7 @@ class TestTruncation:
         embed_files([write_jsonl(tmp_path / "a.jsonl", 3)], tmp_path / "out", client=client)
         (path,) = (tmp_path / "out").glob("*.parquet")
         ours = {name for name in pq.read_metadata(path).metadata if name.startswith(b"qwen3_vllm")}
-        assert ours == {b"qwen3_vllm.failures", b"qwen3_vllm.truncation"}
+        assert ours == {b"qwen3_vllm.failures", b"qwen3_vllm.truncation", b"qwen3_vllm.usage"}
 
 
 class TestRefused:

@@ -13,6 +13,7 @@ from qwen3_vllm._core.embedding.client import EmbeddingClient
 from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.text_files.rows import Row
 from qwen3_vllm._core.text_files.sources import Source
+from qwen3_vllm._core.usage import Usage, count_usage
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk.folder import Counts, Failure, Folder
 from qwen3_vllm.bulk.manifest import PROBE, check_probe
@@ -51,6 +52,9 @@ class Step(NamedTuple):
     kept: int = 0
     failed: int = 0
     characters: int = 0
+    requests: int = 0
+    tokens: int = 0
+    uncounted: int = 0
     truncated: int = 0
     perhaps_truncated: int = 0
     longest_truncated: int = 0
@@ -58,8 +62,8 @@ class Step(NamedTuple):
 
     def then(self, other: "Step") -> "Step":
         """Both together."""
-        together = map(sum, zip(self[:7], other[:7], strict=True))
-        return Step(*together, *map(max, zip(self[7:], other[7:], strict=True)))
+        together = map(sum, zip(self[:10], other[:10], strict=True))
+        return Step(*together, *map(max, zip(self[10:], other[10:], strict=True)))
 
 
 class _Chunk(NamedTuple):
@@ -76,6 +80,7 @@ class _Result(NamedTuple):
     vectors: Vectors
     failures: list[Failure]
     truncation: Truncation
+    usage: Usage
 
 
 def embed_parts(job: Job, parts: Sequence[Part]) -> Iterator[Step]:
@@ -140,7 +145,8 @@ def _chunks(job: Job, parts: Sequence[Part]) -> Iterator[_Chunk]:
 
 async def _embed(job: Job, chunk: _Chunk) -> _Result:
     documents = [row for row in chunk.rows if row is not None and row.problem is None]
-    vectors, errors, truncation = await embed_apart(job.client, [row.text for row in documents])
+    with count_usage() as count:
+        vectors, errors, truncation = await embed_apart(job.client, [row.text for row in documents])
     if any(isinstance(error, InvalidAnswerError) for error in errors.values()):
         await _check_model(job)
     if len(vectors) == 0:
@@ -154,7 +160,7 @@ async def _embed(job: Job, chunk: _Chunk) -> _Result:
         if row is not None and row.number in reasons
     ]
     ids = [row.id for index, row in enumerate(documents) if index not in errors]
-    return _Result(ids, vectors, failures, truncation)
+    return _Result(ids, vectors, failures, truncation, count.usage)
 
 
 async def _check_model(job: Job) -> None:
@@ -170,12 +176,14 @@ def _reason(error: Qwen3VLLMError) -> str:
 def _step(chunk: _Chunk, result: _Result) -> Step:
     characters = sum(map(_characters, chunk.rows))
     failed, cut = len(result.failures), result.truncation
-    return Step(len(chunk.rows), len(result.ids), 0, failed, characters, *astuple(cut))
+    used = astuple(result.usage)
+    return Step(len(chunk.rows), len(result.ids), 0, failed, characters, *used, *astuple(cut))
 
 
 def step_before(rows: int, counts: Counts) -> Step:
     """What an earlier run did with `rows` rows."""
-    return Step(rows, 0, counts.embedded, counts.failed, 0, *astuple(counts.truncation))
+    used = astuple(counts.usage)
+    return Step(rows, 0, counts.embedded, counts.failed, 0, *used, *astuple(counts.truncation))
 
 
 def _characters(row: Row | None) -> int:

@@ -23,12 +23,14 @@ import pyarrow.parquet as pq
 
 from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.text_files.sources import path_bytes
+from qwen3_vllm._core.usage import Usage
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk.parts import Part, Span
 from qwen3_vllm.errors import ConfigurationError
 
 _FAILURES = b"qwen3_vllm.failures"
 _TRUNCATION = b"qwen3_vllm.truncation"
+_USAGE = b"qwen3_vllm.usage"
 _ROW_GROUP_ROWS = 4096
 # What reading a file raises that is not as it was written.
 _DAMAGED = (OSError, pa.ArrowException, ValueError, TypeError, KeyError)
@@ -50,6 +52,7 @@ class Counts(NamedTuple):
     embedded: int
     failed: int
     truncation: Truncation
+    usage: Usage
 
 
 class Folder:
@@ -73,9 +76,10 @@ class Folder:
         vectors: Vectors,
         failures: Sequence[Failure],
         truncation: Truncation,
+        usage: Usage,
     ) -> None:
         """Keep a piece of a part, with its failures."""
-        schema = _chunk_schema(vectors.shape[1]).with_metadata(_metadata(failures, truncation))
+        schema = _chunk_schema(vectors.shape[1]).with_metadata(_metadata(failures, truncation, usage))
         table = pa.Table.from_arrays([pa.array(ids, pa.string()), _as_lists(vectors)], schema=schema)
         with (
             _appearing(self._chunk_path(span), self.progress) as path,
@@ -91,7 +95,8 @@ class Folder:
         schemas = [_open_chunk(path).schema for path in paths]
         failures = [failure for schema in schemas for failure in _failures(schema)]
         truncation = sum(map(_truncation, schemas), Truncation())
-        schema = _part_schema(dimensions).with_metadata(_metadata(failures, truncation))
+        usage = sum(map(_usage, schemas), Usage())
+        schema = _part_schema(dimensions).with_metadata(_metadata(failures, truncation, usage))
         with (
             _appearing(self._part_path(part), self.progress) as path,
             pa.OSFile(path_bytes(path), "wb") as file,
@@ -116,7 +121,8 @@ class Folder:
         """Count a chunk that is there."""
         chunk = _open_chunk(self._chunk_path(span))
         rows = sum(chunk.get_batch(index).num_rows for index in range(chunk.num_record_batches))
-        return Counts(rows, len(_failures(chunk.schema)), _truncation(chunk.schema))
+        schema = chunk.schema
+        return Counts(rows, len(_failures(schema)), _truncation(schema), _usage(schema))
 
     def count(self, part: Part) -> Counts:
         """Count a part that is done.
@@ -124,16 +130,16 @@ class Folder:
         Raises:
             ConfigurationError: Its file is damaged.
         """
-        rows, failures, truncation = self._read_part(part)
-        return Counts(rows, len(failures), truncation)
+        rows, failures, truncation, usage = self._read_part(part)
+        return Counts(rows, len(failures), truncation, usage)
 
-    def _read_part(self, part: Part) -> tuple[int, list[Failure], Truncation]:
+    def _read_part(self, part: Part) -> tuple[int, list[Failure], Truncation, Usage]:
         path = self._part_path(part)
         try:
             with pa.OSFile(path_bytes(path)) as file:
                 metadata = pq.read_metadata(file)
             schema = metadata.schema.to_arrow_schema()
-            return metadata.num_rows, _failures(schema), _truncation(schema)
+            return metadata.num_rows, _failures(schema), _truncation(schema), _usage(schema)
         except _DAMAGED as error:
             raise ConfigurationError(
                 f"{path} is damaged: remove it, and run the same again to make it anew ({error})"
@@ -152,13 +158,17 @@ class Folder:
 
     def truncation(self, parts: Sequence[Part]) -> Truncation:
         """What was cut, as parts and chunks know."""
-        return sum((truncation for _, truncation in self._records(parts)), Truncation())
+        return sum((truncation for _, truncation, _ in self._records(parts)), Truncation())
+
+    def usage(self, parts: Sequence[Part]) -> Usage:
+        """What the documents of the output cost, as parts and chunks know."""
+        return sum((usage for *_, usage in self._records(parts)), Usage())
 
     def _all_failures(self, parts: Sequence[Part]) -> Iterator[Failure]:
-        for failures, _ in self._records(parts):
+        for failures, *_ in self._records(parts):
             yield from failures
 
-    def _records(self, parts: Sequence[Part]) -> Iterator[tuple[list[Failure], Truncation]]:
+    def _records(self, parts: Sequence[Part]) -> Iterator[tuple[list[Failure], Truncation, Usage]]:
         for part in parts:
             if self.is_done(part):
                 yield self._read_part(part)[1:]
@@ -256,22 +266,29 @@ def _open_chunk(path: Path) -> Any:
     return pa.ipc.open_file(pa.memory_map(path_bytes(path)))
 
 
-def _read_chunk(path: Path) -> tuple[pa.Table, list[Failure], Truncation] | None:
+def _read_chunk(path: Path) -> tuple[pa.Table, list[Failure], Truncation, Usage] | None:
     """What a chunk holds; None if it is not there, or not whole."""
     try:
         chunk = _open_chunk(path)
         table = chunk.read_all().select(["id", "embedding"])
         table.validate(full=True)
-        return table, _failures(chunk.schema), _truncation(chunk.schema)
+        return table, _failures(chunk.schema), _truncation(chunk.schema), _usage(chunk.schema)
     except _DAMAGED:
         return None
 
 
-def _metadata(failures: Sequence[Failure], truncation: Truncation) -> dict[bytes, bytes]:
+def _metadata(failures: Sequence[Failure], truncation: Truncation, usage: Usage) -> dict[bytes, bytes]:
     return {
         _FAILURES: orjson.dumps([tuple(failure) for failure in failures]),
         _TRUNCATION: orjson.dumps(astuple(truncation)),
+        _USAGE: orjson.dumps(astuple(usage)),
     }
+
+
+def _usage(schema: Any) -> Usage:
+    """What a chunk or part cost; written by an earlier release, it does not say."""
+    written = (schema.metadata or {}).get(_USAGE)
+    return Usage(*orjson.loads(written)) if written is not None else Usage(uncounted=1)
 
 
 def _failures(schema: Any) -> list[Failure]:

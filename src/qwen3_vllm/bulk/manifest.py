@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 
 from qwen3_vllm._core.embedding.truncation import Truncation
+from qwen3_vllm._core.usage import Usage
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.errors import ConfigurationError, WrongServerError
 
@@ -32,13 +33,15 @@ class Input:
 class Manifest:
     """`options` hold whatever changes what is written; `probe` is the vector of PROBE.
 
-    Only `truncation` changes from run to run: documents in the output that were cut to the server's context.
+    Only these change from run to run: `truncation`, documents in the output that were cut to the server's
+    context, and `usage`, what the output cost.
     """
 
     options: Mapping[str, Any]
     inputs: Sequence[Input]
     probe: Vectors
     truncation: Truncation = field(default_factory=Truncation)
+    usage: Usage = field(default_factory=Usage)
 
     def to_json(self) -> bytes:
         # Vectors in the output have length 1; documents carry no instruction.
@@ -46,6 +49,7 @@ class Manifest:
             "format": 1,
             "normalized": True,
             "instruction": None,
+            "usage": asdict(self.usage),
             "truncated": self.truncation.cut,
             "perhaps_truncated": self.truncation.perhaps,
             "longest_truncated": self.truncation.longest,
@@ -69,7 +73,8 @@ class Manifest:
             cut = ("truncated", "perhaps_truncated", "longest_truncated", "truncated_to")
             truncation = Truncation(*(content.get(name, 0) for name in cut))
             inputs = [Input(**each) for each in content["inputs"]]
-            return cls(dict(content["options"]), inputs, probe, truncation)
+            usage = Usage(**content.get("usage", {}))
+            return cls(dict(content["options"]), inputs, probe, truncation, usage)
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(
                 f"_manifest.json is damaged, or newer than this ({error!r}): put it back as it was, "

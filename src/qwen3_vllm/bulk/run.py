@@ -53,6 +53,9 @@ class Progress:
         perhaps_truncated: Documents that the server may have cut: it does not count their tokens for us.
         longest_truncated: Tokens of the longest that was cut.
         truncated_to: Tokens that they were cut to.
+        requests: Answered requests for the documents of the output, by this run or earlier ones.
+        tokens: Input tokens that the server reported for them.
+        uncounted: Requests among them that it reported no tokens for.
     """
 
     total_rows: int
@@ -67,6 +70,9 @@ class Progress:
     perhaps_truncated: int = 0
     longest_truncated: int = 0
     truncated_to: int = 0
+    requests: int = 0
+    tokens: int = 0
+    uncounted: int = 0
 
     @property
     def truncation(self) -> Truncation:
@@ -199,10 +205,12 @@ def _noted(folder: Folder, parts: Sequence[Part]) -> Iterator[None]:
 
 def _note(folder: Folder, parts: Sequence[Part]) -> None:
     folder.write_errors(parts)
-    truncation = folder.truncation(parts)
     data = folder.read_manifest()
-    if data is not None and (manifest := Manifest.from_json(data)).truncation != truncation:
-        folder.write_manifest(replace(manifest, truncation=truncation).to_json())
+    if data is not None:
+        manifest = Manifest.from_json(data)
+        noted = replace(manifest, truncation=folder.truncation(parts), usage=folder.usage(parts))
+        if (noted.truncation, noted.usage) != (manifest.truncation, manifest.usage):
+            folder.write_manifest(noted.to_json())
 
 
 class _Tally:

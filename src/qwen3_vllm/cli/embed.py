@@ -239,6 +239,8 @@ def _report(summary: Done, out: Path, as_json: bool) -> None:
     )
     if summary.kept:
         err.print(f"{summary.kept:,} kept from before")
+    if summary.tokens:
+        err.print(f"{summary.tokens:,} tokens in {summary.requests:,} requests, in all")
     if summary.truncation:
         documents = summary.embedded + summary.kept
         err.print(summary.truncation.of_texts(documents, "documents"), style="yellow")
