@@ -155,7 +155,7 @@ def test_a_balancer_starts_when_its_servers_answer(tmp_path: Path) -> None:
     first, front = server(tmp_path, name="first"), server(tmp_path, name="front")
     front.command = Command(front.command.argv, {}, after_others=True)
     start, order = front.start, list[bool]()
-    front.start = lambda: (order.append(first.is_ready()), start())[1]  # type: ignore[method-assign,func-returns-value]
+    front.start = lambda: (order.append(first.is_ready()), start())[1]  # type: ignore[method-assign]
     with running([first, front], timeout=30):
         assert order == [True]
 
