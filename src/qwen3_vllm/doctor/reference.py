@@ -17,14 +17,13 @@ from qwen3_vllm._core.vllm_api.calls import models
 from qwen3_vllm.doctor import samples
 from qwen3_vllm.doctor.checks import Check, Examination
 
-# Cosine distances of one text's vectors. Below 1e-5 lie float16 on the wire (1e-7) and a restarted server;
-# tensor parallelism moves vectors by 1e-4, as bfloat16 in another order of sums does, and storing them as
-# int8 by up to 5e-4. Other weights, int4 among them, another pooling or a lost end token move some by more
-# than 2e-3.
+# Cosine distances of one text's vectors. Measured: two GPUs instead of one move vectors by 1e-4. Estimated,
+# not measured on real models: float16 on the wire 1e-7, storing vectors as int8 5e-4, and more than 2e-3 for
+# some texts by other weights, int4 among them, by another pooling or a lost end token.
 _SAME_DISTANCE = 1e-5
 _ROUNDING_DISTANCE = 2e-3
-# Differences of log-odds. bfloat16 has steps of 0.03 to 0.06 where they are; two routes of one server differ
-# by up to 0.35, and a prompt that is not Qwen3's moves some by several units.
+# Differences of log-odds. bfloat16 has steps of 0.03 to 0.06 where they are, and two routes of one server may
+# differ by 0.35; that a prompt which is not Qwen3's moves some by several units is an estimate.
 _SAME_LOG_ODDS = 0.02
 _ROUNDING_LOG_ODDS = 0.5
 # float32 holds no more of a score near 1, and log-odds there are noise.
