@@ -68,8 +68,8 @@ def test_reranks_the_users_file(
         ("empty.txt", b" \n\n", "holds no text"),
         ("gbk.txt", "汉字".encode("gb18030"), "not UTF-8"),
         ("page.html", b"<p>text</p>", "want a .jsonl, .txt, .md file"),
-        ("broken.jsonl", b'{"text": "fine"}\n\n{"text": \n', "line 3: not JSON"),
-        ("wordless.jsonl", b'{"text": "fine"}\n{"title": "x"}\n', "line 2: want an object"),
+        ("broken.jsonl", b'{"text": "fine"}\n\n{"text": \n', "line 3 is not JSON"),
+        ("wordless.jsonl", b'{"text": "fine"}\n{"title": "x"}\n', "line 2 has no field 'text'"),
     ],
 )
 def test_refuses_a_file_of_no_use_before_any_server_starts(
