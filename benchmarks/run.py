@@ -6,19 +6,19 @@ import random
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
+from pydantic import SecretStr
+
 from benchmarks import clients
 from benchmarks.bars import with_bars
 from benchmarks.clients import Target, Tools, tools
 from benchmarks.measure import Case, Plan, Result, Series, Work, rounds
 from qwen3_vllm import errors
 from qwen3_vllm._core.client import transport_of
-from qwen3_vllm._core.discovery import ask_served
+from qwen3_vllm._core.embedding import client as embedding_client
 from qwen3_vllm._core.embedding.client import EmbeddingClient
-from qwen3_vllm._core.http.flow import send
+from qwen3_vllm._core.reranking import client as rerank_client
 from qwen3_vllm._core.reranking.client import RerankClient
-from qwen3_vllm._core.reranking.probe import ask_rerank_server
 from qwen3_vllm._core.settings import ServerSettings
-from qwen3_vllm._core.vllm_api.embeddings import embed_letter
 
 _QUERY = "How much does an answer cost its client?"
 _RANKED = 100
@@ -146,26 +146,20 @@ def _is_chosen(name: str, plan: Plan) -> bool:
 
 def _embedding_target(plan: Plan) -> Target:
     client = EmbeddingClient(base_url=plan.embedding_url)
-    transport, key = transport_of(client), _key(client.settings)
-    served = transport.run(ask_served(None))
-    probe = embed_letter(served.model, encoding="bytes_only", dtype="float32", dimensions=None)
-    (answer,) = transport.run(send(probe))
-    if isinstance(answer, errors.BadRequestError):
-        return Target(transport.root, served.model, key, plan, "base64")
-    if isinstance(answer, errors.Qwen3VLLMError):
-        raise answer
-    return Target(transport.root, served.model, key, plan, "base64" if answer.in_pieces else clients.OCTETS)
+    root, key = transport_of(client).root, _key(client.settings)
+    server = embedding_client.server_of(client)
+    encoding = clients.OCTETS if server.encoding == "bytes_only" else "base64"
+    return Target(root, server.model, key, plan, encoding)
 
 
 def _reranker_target(plan: Plan) -> tuple[Target, bool]:
     client = RerankClient(base_url=plan.reranker_url)
-    transport = transport_of(client)
-    server = transport.run(ask_rerank_server(None, transport.root, "qwen3-vllm serve reranker"))
-    return Target(transport.root, server.model, _key(client.settings), plan), server.templates
+    server = rerank_client.server_of(client)
+    return Target(transport_of(client).root, server.model, _key(client.settings), plan), server.templates
 
 
 def _key(settings: ServerSettings) -> str:
-    return settings.api_key.get_secret_value() if settings.api_key else ""
+    return settings.api_key.get_secret_value() if isinstance(settings.api_key, SecretStr) else ""
 
 
 def _environment() -> dict[str, str]:

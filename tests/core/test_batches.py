@@ -47,7 +47,7 @@ def drive(
                 sent.append(batch)
                 step.deliver(index, refuse(batch) or batch)
     except StopIteration as stop:
-        return stop.value, sent
+        return stop.value[0], sent
 
 
 def bad_request() -> errors.Qwen3VLLMError:

@@ -366,7 +366,7 @@ def test_progress_reaches_its_total_in_each_stage(options: dict[str, Any]) -> No
 
 
 def test_a_server_that_fails_is_an_error_and_no_result(embedding: EmbeddingClient) -> None:
-    broken: Chooser = always(instead(500, {"error": "broken"}), "/score")
+    broken: Chooser = always(instead(500, {"error": "broken"}))
     with serve(FakeVLLM("reranker"), broken) as server:
         client = RerankClient(base_url=server.base_url, max_retries=0)
         with pytest.raises(ServerError):

@@ -48,7 +48,7 @@ def send_batches(
     batches: list[list[int]],
     call: Callable[[list[int]], Call[T]],
     collector: Collector[T],
-) -> Flow[Failures]:
+) -> Flow[tuple[Failures, bool]]:
     """Send batches, each in the request that `call` makes of it.
 
     A batch that the server refuses, cannot queue, or answers with nonsense is halved until the text at fault
@@ -57,13 +57,14 @@ def send_batches(
     and the others wait for what becomes of it.
 
     Returns:
-        What failed for good, by index.
+        What failed for good, by index; and whether a batch of several texts was refused, or answered with
+        nonsense.
     """
     division = _Division()
     while batches:
         ended = yield from _send_once(batches, call, collector)
         batches = division.after(batches, ended)
-    return division.failures
+    return division.failures, division.refused_several
 
 
 class _Division:
@@ -71,10 +72,12 @@ class _Division:
 
     Attributes:
         failures: What failed for good, by index; complete when nothing is to be sent again.
+        refused_several: Whether a batch of several texts was refused, not for a full queue.
     """
 
     def __init__(self) -> None:
         self.failures: Failures = {}
+        self.refused_several = False
         self._held: Refused = []  # what waits until the server has answered something
         self._repeated: set[tuple[int, int]] = set()
         self._most = 0  # texts of the largest batch that was answered
@@ -93,6 +96,7 @@ class _Division:
                     self._fail(batch, error)
             elif len(batch) > 1 and _may_be_size(error):
                 to_divide.append((batch, error))
+                self.refused_several = self.refused_several or not _is_full(error)
             else:
                 self._fail(batch, error)
         for batch, error in self._due(to_divide):

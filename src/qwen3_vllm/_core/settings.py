@@ -273,12 +273,20 @@ class RerankSettings(ServerSettings):
             an error.
         max_tokens_per_doc: Keep this many of a document's tokens. None: what fits the server's context.
         truncate: Cut documents that do not fit the context. False: raise TooLongError.
+        tokenizer: The model's tokenizer.json, or a folder with it, to cut documents exactly where the server
+            has no /tokenize; needs the extra `tokenizers`. None: they are cut by their bytes there.
     """
 
     base_url: str = Field(default_factory=_from_environment("QWEN3_RERANKER_URL", "http://127.0.0.1:8001"))
     template: Template = "auto"
     max_tokens_per_doc: int | None = Field(default=None, ge=1)
     truncate: bool = True
+    tokenizer: str | None = None
+
+    @field_validator("tokenizer", mode="before")
+    @classmethod
+    def _take_path(cls, tokenizer: object) -> object:
+        return _path(tokenizer)
 
     @field_validator("instruction")
     @classmethod

@@ -90,6 +90,15 @@ def token_bound(text: str) -> int:
     return len(text.encode())
 
 
+def cut_to_bound(text: str, tokens: int) -> str:
+    """Cut a text so that it surely has no more than so many tokens, without halving a character."""
+    cut = text
+    while (bound := token_bound(cut)) > max(tokens, 0):
+        size = len(cut.encode())
+        cut = cut.encode()[: min(size - 1, size * tokens // bound)].decode("utf-8", "ignore")
+    return cut
+
+
 def may_exceed(texts: Iterable[str], tokens: int) -> bool:
     """Whether any text can have more than `tokens` tokens, judged in no time by the longest."""
     return _MOST_TOKENS_A_CHARACTER * max(map(len, texts), default=0) > tokens

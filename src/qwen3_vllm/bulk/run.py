@@ -13,8 +13,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from qwen3_vllm._core.client import transport_of
-from qwen3_vllm._core.discovery import ask_served
-from qwen3_vllm._core.embedding.client import EmbeddingClient, pinned
+from qwen3_vllm._core.embedding.client import EmbeddingClient, pinned, server_of
 from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.http.flow import send_one
 from qwen3_vllm._core.options import Options
@@ -279,16 +278,16 @@ def _begin(
     inputs: Sequence[Input],
 ) -> Job:
     """Meet the server, and make sure that the output gets vectors of one model only."""
-    served = transport_of(client).run(ask_served(client.settings.model))
-    client = pinned(client, served.model)  # from now on no other model of that server will do
+    model = server_of(client).model
+    client = pinned(client, model)  # from now on no other model of that server will do
     (probe,) = client.embed_documents([PROBE])
     if manifest is None:
-        options = {"model": served.model, "dimensions": len(probe), **options}
+        options = {"model": model, "dimensions": len(probe), **options}
         folder.write_manifest(Manifest(options, inputs, probe).to_json())
     else:
-        manifest.check_options({"model": served.model, "dimensions": len(probe)})
+        manifest.check_options({"model": model, "dimensions": len(probe)})
         check_probe(manifest.probe, probe, client.settings.base_url)
-    return Job(client, sources, fields, folder.path, served.model, probe)
+    return Job(client, sources, fields, folder.path, model, probe)
 
 
 def _tokens_per_character(job: Job, part: Part) -> float | None:

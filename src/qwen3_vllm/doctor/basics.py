@@ -77,7 +77,7 @@ def _context(examination: Examination, served: ServedModel) -> None:
     length = served.max_model_len
     if length is None:
         advice = (
-            "Let the proxy pass on vLLM's own /v1/models; until then too long texts fail instead of being cut"
+            "Let the proxy pass on vLLM's own /v1/models; until then the first long text is refused, then cut"
         )
         examination.note("context length", "warn", "the server does not tell", advice)
     elif length < _SHORT_CONTEXT:
@@ -94,7 +94,7 @@ def examine_tokenizer(examination: Examination, model: str) -> int:
             seen = examination.ask(tokenize(model, "".join(_CONTROL_TOKENS), add_special_tokens=False))
         except errors.RouteNotFoundError:
             advice = (
-                "Let the proxy pass on POST /tokenize; until then too long texts fail instead of being cut"
+                "Let the proxy pass on POST /tokenize; until then too long texts are cut less exactly"
             )
             examination.note("tokenizer", "warn", "the server tells no tokens", advice)
             return FIRST_CONTROL_ID

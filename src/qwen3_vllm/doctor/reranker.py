@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
+from qwen3_vllm._core.discovery import Served
 from qwen3_vllm._core.official_models import official_name
 from qwen3_vllm._core.reranking.client import RerankClient
 from qwen3_vllm._core.reranking.probe import RerankServer, ask_rerank_server
@@ -43,7 +44,9 @@ def examine_reranker(client: RerankClient) -> list[Check]:
 
 def _kind(examination: Examination, served: ServedModel) -> RerankServer | None:
     with examination.checking("is a Qwen3 reranker", f"Start one: {START}"):
-        server = examination.run(ask_rerank_server(served.name, examination.root, START))
+        server = examination.run(
+            ask_rerank_server(Served(served.name, served.max_model_len, served.root), examination.root, START)
+        )
         examination.note("is a Qwen3 reranker", "ok", "scores pairs, and each its own way")
         return server
     return None

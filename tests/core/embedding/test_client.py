@@ -140,7 +140,7 @@ def test_base64_is_asked_where_binary_answers_come_in_pieces(embed: Embed) -> No
         vectors = embed(client_of(server), ["a", "b", "c"])
 
         np.testing.assert_allclose(vectors, right(["a", "b", "c"]), atol=1e-6)
-        assert [b["encoding_format"] for b in server.bodies(EMBEDDINGS)] == ["bytes_only", "base64"]
+        assert [b["encoding_format"] for b in server.bodies(EMBEDDINGS)] == ["bytes_only", "base64", "base64"]
 
 
 def test_float16_travels_as_base64_there_too(embed: Embed) -> None:
@@ -149,7 +149,7 @@ def test_float16_travels_as_base64_there_too(embed: Embed) -> None:
 
         np.testing.assert_allclose(vectors, right(["a", "b", "c"]), atol=1e-3)
         bodies = server.bodies(EMBEDDINGS)
-        assert [b["encoding_format"] for b in bodies] == ["bytes_only", "base64"]
+        assert [b["encoding_format"] for b in bodies] == ["bytes_only", "base64", "float", "base64"]
         assert bodies[-1]["embed_dtype"] == "float16"
 
 
@@ -286,7 +286,7 @@ def test_texts_that_fit_by_their_bytes_are_not_tokenised(embedding_server: Socke
         ((), "3 of 4 documents were cut to the server's 2048 tokens; the longest had 5001"),
         (
             ("/tokenize",),
-            "up to 3 of 4 documents may have been cut by the server to its 2048 tokens; it has no "
+            "up to 3 of 4 documents may have been cut to the server's 2048 tokens; it has no "
             "/tokenize to count them with",
         ),
     ],

@@ -14,7 +14,7 @@ from qwen3_vllm._core import prompts
 from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION
 from tests.conftest import Score
 from tests.fake_vllm import DEAF_TEMPLATE, RELEASES, RIGHT_TEMPLATE, STOCK_TEMPLATE, FakeVLLM
-from tests.faults import SocketServer, always, first, instead, serve
+from tests.faults import SocketServer, always, honest, instead, serve
 
 DOCUMENTS = ["Beijing.", "香蕉是黄色的。", "  spaces, <b>tags</b> & quotes\n", ""]
 TASK = "Judge whether the document is in Chinese"
@@ -113,7 +113,7 @@ CONTRADICTED = {
     "own": 'has no /classify, which would take finished prompts: pass template="auto"',
     "lost": "does not give Qwen3's prompt, and has no /classify",
     "deaf": "ignores the instruction",
-    "unknown": 'cannot be checked.*pass template="server"',
+    "unknown": 'could not check.*Pass template="server"',
 }
 NO_CLASSIFY, NOTHING = ("/classify",), ("/classify", "/tokenize")
 RIGHT: dict[str, object] = {"template": RIGHT_TEMPLATE}
@@ -190,7 +190,7 @@ def test_a_template_that_cannot_be_checked_is_taken_on_trust_and_that_is_said_on
         client.score("q", ["e"])
 
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "taken on trust" in caplog.messages[0]
+    assert "could not check" in caplog.messages[0]
 
 
 @pytest.mark.usefixtures("quick_retries")
@@ -262,9 +262,10 @@ def test_the_server_is_asked_once_by_threads_and_tasks_together(rerank_server: S
 
 def test_a_failed_question_is_asked_again(rerank_server: SocketServer) -> None:
     client = client_of(rerank_server, max_retries=0)
-    rerank_server.fault = first(1, instead(500), "/v1/models")
+    rerank_server.fault = always(instead(500), "/models")
     with pytest.raises(errors.ServerError):
         client.score("q", ["d"])
+    rerank_server.fault = always(honest)
 
     assert client.score("q", ["d"]).shape == (1,)
 
@@ -612,7 +613,7 @@ def test_answers_out_of_range_are_an_error_after_a_right_probe(rerank_server: So
     client = client_of(rerank_server)
     client.score("q", ["d"])
     bad = {"data": [{"index": 0, "score": 1.7}], "usage": {}}
-    rerank_server.fault = always(instead(200, bad), "/v1/score")
+    rerank_server.fault = always(instead(200, bad))
 
     with pytest.raises(errors.InvalidAnswerError, match=r"1\.7"):
         client.score("q", ["d"])

@@ -88,7 +88,7 @@ def test_a_fault_while_asking_does_not_mislead(path: str) -> None:
 @pytest.mark.parametrize("path", ["/v1/score", "/classify"])
 def test_an_answer_that_does_not_come_is_an_error_not_a_guess(path: str) -> None:
     def choose(request: Request) -> Fault:
-        return instead(500) if request.path == path else honest
+        return instead(503) if request.path == path else honest
 
     with serve(FakeVLLM(), choose) as server, pytest.raises(errors.ServerError):
         RerankClient(base_url=server.base_url).score("q", ["d"])

@@ -12,9 +12,10 @@ from qwen3_vllm._core import prompts
 from qwen3_vllm._core.batches import failed, send_batches
 from qwen3_vllm._core.cache_keys import CacheRole, cache_namespace
 from qwen3_vllm._core.client import Client, takes_options_of
-from qwen3_vllm._core.discovery import ask_served
+from qwen3_vllm._core.discovery import Served, ask_anywhere, ask_served
 from qwen3_vllm._core.embedding.collect import Collector, Lists
 from qwen3_vllm._core.embedding.probe import EmbeddingServer, ask_embedding_server
+from qwen3_vllm._core.embedding.relearn import ask_most, relearn
 from qwen3_vllm._core.embedding.requests import batches_of, call_of
 from qwen3_vllm._core.embedding.truncation import Fitted, Truncation, fit, truncation_of
 from qwen3_vllm._core.http.asked_once import AskedOnce
@@ -24,14 +25,15 @@ from qwen3_vllm._core.options import options_of
 from qwen3_vllm._core.settings import EmbeddingSettings
 from qwen3_vllm._core.texts import Failures, check_list, check_text, plural, unsendable_texts
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
+from qwen3_vllm._core.vllm_api.error_bodies import may_lack
 
 Report = Callable[[Truncation], None]
 
 logger = logging.getLogger(__name__)
 
 _START = "qwen3-vllm serve embedding"
-# After these the server may have been restarted with another set-up: it is asked before the next call.
-_MAY_BE_ANOTHER_SERVER = (errors.ModelNotFoundError, errors.InvalidAnswerError, errors.BadRequestError)
+_MANY_BATCHES, _SENT_AHEAD = 9, 2  # some of many go first: a gateway may take fewer texts at once
+_MOST_LESSONS = 3  # of the failures of one call: its server, its context, its true context
 
 
 class EmbeddingClient(Client[EmbeddingSettings]):
@@ -209,23 +211,78 @@ class EmbeddingClient(Client[EmbeddingSettings]):
     def _embed_unique(self, texts: list[str], collector: Collector) -> Flow[tuple[Failures, Fitted]]:
         """Embed different, sendable texts; failures by index into `texts`."""
         server = yield from self._server.get(self._ask_server)
-        fitted = yield from fit(server, texts, truncate=self._settings.truncate)
+        truncate, batch_size = self._settings.truncate, self._settings.batch_size
+        fitted = yield from fit(server, texts, truncate=truncate)
         collector.make_room(len(texts), self._settings.dimensions or server.width)
-        batches = batches_of(fitted, texts, self._settings.batch_size)
-        call = partial(call_of, server, fitted, self._settings.dimensions)
-        with collector.progress(sum(map(len, batches))):
-            failures = yield from send_batches(batches, call, collector)
-        if any(isinstance(error, _MAY_BE_ANOTHER_SERVER) for error in failures.values()):
-            self._server.forget()
+        with collector.progress(len(texts) - len(fitted.refused)):
+            failures = yield from self._send(server, fitted, texts, None, collector)
+            for _ in range(_MOST_LESSONS):
+                if not failures:
+                    break
+                learned = yield from relearn(
+                    server, failures, texts, self._ask_again, truncate=truncate, batch_size=batch_size
+                )
+                if learned is None:
+                    break
+                server, again = learned
+                self._server.value = server
+                cut = yield from fit(server, [texts[i] for i in again], truncate=truncate, surely=True)
+                fitted = fitted.with_again(again, cut)
+                kept = {index: error for index, error in failures.items() if index not in again}
+                failures = kept | (yield from self._send(server, fitted, texts, again, collector))
         return fitted.refused | failures, fitted
 
     def _smallest_request(self) -> Flow[object]:
         return self._embed_documents(["ready"], Collector())
 
+    def _send(
+        self,
+        server: EmbeddingServer,
+        fitted: Fitted,
+        texts: Sequence[str],
+        only: Sequence[int] | None,
+        collector: Collector,
+    ) -> Flow[Failures]:
+        """Send texts, all or those at some indexes, in requests of as many as the server takes."""
+        most, known = self._settings.batch_size, server.most_texts.value
+        call = partial(call_of, server, fitted, self._settings.dimensions)
+        batches = batches_of(fitted, texts, known or most, only)
+        ahead = len(batches) if known or len(batches) < _MANY_BATCHES else _SENT_AHEAD
+        failures, refused = yield from send_batches(batches[:ahead], call, collector)
+        several = any(len(batch) > 1 for batch in batches[:ahead])
+        if known is None and several and (refused or any(map(may_lack, failures.values()))):
+            known = yield from ask_most(server, most)
+        rest = [index for batch in batches[ahead:] for index in batch]
+        if (
+            rest
+            and len(failures) == sum(map(len, batches[:ahead]))
+            and not any(map(may_lack, failures.values()))
+        ):
+            return failures | dict.fromkeys(rest, failures[batches[0][0]])  # nobody is there
+        if rest:
+            batches = batches_of(fitted, texts, known or most, rest)
+            failures |= (yield from send_batches(batches, call, collector))[0]
+        return failures
+
+    def _ask_again(self) -> Flow[EmbeddingServer]:
+        self._server.forget()
+        return self._server.get(self._ask_server)
+
     def _ask_server(self) -> Flow[EmbeddingServer]:
-        served = yield from ask_served(self._settings.model or self._first_model)
-        self._first_model = served.model  # vectors of two models must not mix in one index
-        return (yield from ask_embedding_server(served, self._settings, self._transport.root, _START))
+        def ask(served: Served) -> Flow[EmbeddingServer]:
+            return ask_embedding_server(served, self._settings, self._transport.root, _START)
+
+        named = self._settings.model or self._first_model
+        server = yield from ask_anywhere(
+            self._transport, lambda listed: ask_served(named, "embedding", listed, ask)
+        )
+        self._first_model = server.model  # vectors of two models must not mix in one index
+        return server
+
+
+def server_of(client: EmbeddingClient) -> EmbeddingServer:
+    """What a client knows of its server; asks it if it has not been asked."""
+    return client._transport.run(client._server.get(client._ask_server))
 
 
 def pinned(client: EmbeddingClient, model: str) -> EmbeddingClient:

@@ -1,14 +1,24 @@
 """Find out how a server embeds, by asking it."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple, get_args
 
 from qwen3_vllm import errors
+from qwen3_vllm._core.capabilities import try_forms, try_one
 from qwen3_vllm._core.discovery import Served
 from qwen3_vllm._core.http.asked_once import AskedOnce
-from qwen3_vllm._core.http.flow import Flow, send
+from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.settings import EmbeddingSettings
-from qwen3_vllm._core.vllm_api.embeddings import Encoding, WireDtype, embed_letter
-from qwen3_vllm._core.vllm_api.error_bodies import refuses_dimensions
+from qwen3_vllm._core.vllm_api.calls import Call, TokenIds
+from qwen3_vllm._core.vllm_api.embeddings import EmbeddingProbe, Encoding, Vectors, WireDtype, embed_letter
+
+_ALIKE = 0.99  # cosine of one vector in 32 and in 16 bits, at least
+
+
+class EndTokens(NamedTuple):
+    """What a tokenizer appends to a text; None where it cannot be asked."""
+
+    tokens: TokenIds | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,9 @@ class EmbeddingServer:
         cuts: Whether the server cuts vectors to `dimensions` itself.
         root: The checkpoint behind `model`; None where the server does not report it.
         limit: Tokens an input may have, asked when the first long text comes.
+        end: Tokens that its tokenizer appends, or None where there is no /tokenize, likewise.
+        cuts_inputs: Whether it cuts inputs itself, likewise.
+        most_texts: Texts that a request may have, asked when the first request of several comes.
     """
 
     model: str
@@ -34,51 +47,73 @@ class EmbeddingServer:
     cuts: bool
     root: str | None
     limit: AskedOnce[int] = field(default_factory=AskedOnce, compare=False)
+    end: AskedOnce[EndTokens] = field(default_factory=AskedOnce, compare=False)
+    cuts_inputs: AskedOnce[bool] = field(default_factory=AskedOnce, compare=False)
+    most_texts: AskedOnce[int] = field(default_factory=AskedOnce, compare=False)
 
 
 def ask_embedding_server(
     served: Served, settings: EmbeddingSettings, root: str, start: str
 ) -> Flow[EmbeddingServer]:
-    """Ask a server for the vector of one letter, in the leanest encoding that it has.
+    """Ask a server for the vector of one letter, in the leanest form that it has.
 
     Raises:
         WrongServerError: It makes no embeddings.
         ConfigurationError: Its vectors have fewer numbers than `dimensions`.
     """
-    encoding: Encoding = "bytes_only"
-    dtype: WireDtype = settings.wire_dtype
-    cuts = settings.dimensions is not None
-    while True:
-        (probe,) = yield from send(
-            embed_letter(
-                served.model,
-                encoding=encoding,
-                dtype=dtype,
-                dimensions=settings.dimensions if cuts else None,
-            )
-        )
-        if not isinstance(probe, errors.Qwen3VLLMError):
-            break
-        if isinstance(probe, errors.RouteNotFoundError):
-            raise errors.WrongServerError(
-                f"{root} serves {served.model!r} but no embeddings. Start a server for them: {start}"
-            ) from probe
-        if not isinstance(probe, errors.BadRequestError):
-            raise probe
-        if cuts and refuses_dimensions(probe):
-            cuts = False  # then we cut them
-        elif encoding == "bytes_only":
-            encoding, dtype = "base64", "float32"  # before vLLM 0.13; a choice of type is from 0.11.1
-        else:
-            raise probe
+    forms = _forms(settings)
+    try:
+        form, probe = yield from try_forms({name: _letter(served.model, how) for name, how in forms.items()})
+    except errors.RouteNotFoundError as error:
+        raise errors.WrongServerError(
+            f"{root} serves {served.model!r} but no embeddings. Start a server for them: {start}"
+        ) from error
+    encoding, dtype, dimensions = forms[form]
     if probe.in_pieces:
         # So a vector costs the server's HTTP process, the busiest beside the engine, 640 µs instead of
         # base64's 440 (vLLM 0.32, two cores).
-        encoding = "base64"
-    width = probe.width
+        in_base64 = yield from try_one(_letter(served.model, _Form("base64", dtype, dimensions)))
+        if not isinstance(in_base64, errors.Qwen3VLLMError):
+            encoding, probe = "base64", in_base64
+    if dtype != "float32":
+        # A gateway that leaves the field out gets float32, which would be read as something else.
+        plain = yield from try_one(_letter(served.model, _Form("float", "float32", dimensions)))
+        if not isinstance(plain, errors.Qwen3VLLMError) and not _are_alike(plain.vector, probe.vector):
+            dtype, probe = "float32", plain
+    width = len(probe.vector)
     if settings.dimensions is not None and width < settings.dimensions:
         raise errors.ConfigurationError(
             f"dimensions={settings.dimensions}, but vectors of {served.model!r} have {width} numbers"
         )
-    cuts = cuts and width == settings.dimensions  # a server may ignore the field
+    cuts = dimensions is not None and width == dimensions  # a server may ignore the field
     return EmbeddingServer(served.model, served.context, width, encoding, dtype, cuts, served.root)
+
+
+class _Form(NamedTuple):
+    encoding: Encoding
+    dtype: WireDtype
+    dimensions: int | None
+
+
+def _forms(settings: EmbeddingSettings) -> dict[str, _Form]:
+    """The forms of a request by name, the leanest first.
+
+    A choice of type came to vLLM before "bytes_only": where that is missing, so may the choice be.
+    """
+    forms = {}
+    encodings: tuple[Encoding, ...] = get_args(Encoding)
+    for encoding in encodings:
+        dtype = settings.wire_dtype if encoding == "bytes_only" else "float32"
+        name = f"encoding_format {encoding}"
+        if settings.dimensions is not None:
+            forms[f"{name} with dimensions"] = _Form(encoding, dtype, settings.dimensions)
+        forms[name] = _Form(encoding, dtype, None)
+    return forms
+
+
+def _letter(model: str, form: _Form) -> Call[EmbeddingProbe]:
+    return embed_letter(model, encoding=form.encoding, dtype=form.dtype, dimensions=form.dimensions)
+
+
+def _are_alike(one: Vectors, other: Vectors) -> bool:
+    return len(one) == len(other) and float(one @ other) > _ALIKE

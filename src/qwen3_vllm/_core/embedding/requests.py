@@ -10,13 +10,19 @@ from qwen3_vllm._core.vllm_api.calls import Call
 from qwen3_vllm._core.vllm_api.embeddings import Vectors, embed
 
 
-def batches_of(fitted: Fitted, texts: Sequence[str], max_count: int) -> list[list[int]]:
-    """Group what can be sent, by index: a batch holds texts, token ids, or texts that the server cuts."""
+def batches_of(
+    fitted: Fitted, texts: Sequence[str], max_count: int, only: Sequence[int] | None = None
+) -> list[list[int]]:
+    """Group what can be sent, by index: a batch holds texts, token ids, or texts that the server cuts.
+
+    `only`: of these texts; None for all.
+    """
     sizes = list(map(len, texts))
-    if not fitted.any_cut and not fitted.refused:
+    if only is None and not fitted.any_cut and not fitted.refused:
         return plan(range(len(texts)), sizes, max_count)
     kinds: dict[tuple[bool, bool], list[int]] = {}
-    for index, text in enumerate(fitted.inputs):
+    for index in range(len(texts)) if only is None else only:
+        text = fitted.inputs[index]
         if index not in fitted.refused:
             kinds.setdefault((isinstance(text, str), index in fitted.left_to_server), []).append(index)
     return [batch for indexes in kinds.values() for batch in plan(indexes, sizes, max_count)]

@@ -10,6 +10,7 @@ from qwen3_vllm._core.http.retries import retry_delay
 from qwen3_vllm._core.http.slots import ConcurrencyLimit, Slot
 from qwen3_vllm._core.settings import ServerSettings
 from qwen3_vllm._core.vllm_api.calls import Call
+from qwen3_vllm._core.vllm_api.error_bodies import may_lack
 
 _SOON = 0.25  # of the time limit; while answers take longer, no more requests are put in flight
 _MOST_TRIES = 30  # of a request that a full server refuses while it answers others
@@ -46,6 +47,8 @@ class Load:
         A negative number releases the slot, too: the pause of all requests is the wait.
         """
         again = retry_delay(error, tries.failed) if tries.failed < tries.most else None
+        if call.tentative and may_lack(error):
+            again = None
         tries.made += 1
         tries.failed += 1
         if isinstance(error, errors.RequestTimeoutError):

@@ -40,7 +40,11 @@ def may_stop_all(result: object) -> bool:
 
 def stops_all(result: object) -> bool:
     """Whether every further call to this server would fail the same way."""
+    return isinstance(result, errors.ServerUnreachableError)
+
+
+def refuses_route(result: object) -> bool:
+    """Whether every further call to this route would fail the same way; another may be open."""
     return isinstance(
-        result,
-        errors.ServerUnreachableError | errors.AuthenticationError | errors.ModelNotFoundError,
+        result, errors.RouteNotFoundError | errors.AuthenticationError | errors.ModelNotFoundError
     )

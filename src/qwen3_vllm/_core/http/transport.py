@@ -12,7 +12,7 @@ from qwen3_vllm._core.http.exchange import Exchange
 from qwen3_vllm._core.http.flow import Deadline, Flow, Round, drive
 from qwen3_vllm._core.http.load import Load, Tries
 from qwen3_vllm._core.http.loop import PerLoop, background, now
-from qwen3_vllm._core.http.retries import may_stop_all, stops_all
+from qwen3_vllm._core.http.retries import may_stop_all, refuses_route, stops_all
 from qwen3_vllm._core.http.unpatched import run_on
 from qwen3_vllm._core.settings import ServerSettings
 from qwen3_vllm._core.usage import Usage, UsageCount, note
@@ -40,6 +40,15 @@ class Transport:
         return self._exchange.root
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where the server's API may be, the place in use first."""
+        return tuple(dict.fromkeys((self._exchange.address, *self._exchange.addresses)))
+
+    def move_to(self, address: str) -> None:
+        """Use one of the addresses from here on."""
+        self._exchange.move_to(address)
+
+    @property
     def connections_made(self) -> int:
         """Connections made to this server so far; while none is added, the process there is the same."""
         return self._exchange.connections_made
@@ -63,6 +72,7 @@ class Transport:
 
     async def _round(self, step: Round, progress: "_Progress", deadline: Deadline) -> None:
         progress.fatal = progress.hung
+        progress.refused.clear()
         pending = dict(enumerate(step.calls))
         if not await deadline.met_by(self._answer(step, pending, progress)):
             late = deadline.missed()
@@ -91,7 +101,8 @@ class Transport:
         result = await self._send(call, progress, tokens)
         if step.is_usage and not isinstance(result, errors.Qwen3VLLMError):
             note(Usage(1, tokens[-1], 0) if tokens else Usage(1, 0, 1), self.usage)
-        progress.note(call.path, result, at_once)
+        if not call.tentative:
+            progress.note(call.path, result, at_once)
         step.deliver(index, result)
 
     async def _send(
@@ -106,7 +117,7 @@ class Transport:
                 delay = 0.0
                 while not delay:  # what is sent again at once keeps its slot
                     await load.pace.wait()
-                    fatal = progress.fatal or progress.missing.get(call.path)
+                    fatal = progress.fatal or progress.refused.get(call.path)
                     if fatal is not None:
                         return fatal
                     silent = load.limit.hung_since(began)
@@ -139,19 +150,19 @@ class _Progress:
         in_vain: Calls in a row that a sick server failed.
         hung: What every further call of the flow would end in.
         fatal: What every further call of this round would end in.
-        missing: What every further call to these routes would end in.
+        refused: What every further call of this round to these routes would end in.
     """
 
     in_vain: int = 0
     hung: errors.RequestTimeoutError | None = None
     fatal: errors.Qwen3VLLMError | None = None
-    missing: dict[str, errors.RouteNotFoundError] = field(default_factory=dict)
+    refused: dict[str, errors.ServerError] = field(default_factory=dict)
 
     def note(self, path: str, result: object, at_once: int) -> None:
         """Note what a call ended in, which was one of `at_once` in flight."""
         self.in_vain = self.in_vain + 1 if may_stop_all(result) else 0
-        if isinstance(result, errors.RouteNotFoundError):
-            self.missing[path] = result
+        if refuses_route(result):
+            self.refused[path] = cast(errors.ServerError, result)
         if stops_all(result) or self.in_vain > at_once:
             self.fatal = cast(errors.Qwen3VLLMError, result)
             if isinstance(result, errors.RequestTimeoutError):

@@ -1,6 +1,7 @@
 """RerankClient: the relevance of documents to a query, from a vLLM server of Qwen3-Reranker."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.batches import failed, plan, send_batches
 from qwen3_vllm._core.client import Client, takes_options_of
+from qwen3_vllm._core.discovery import Served, ask_anywhere, ask_served
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.http.transport import Transport
@@ -21,12 +23,19 @@ from qwen3_vllm._core.reranking.probe import (
     fingerprint_of,
 )
 from qwen3_vllm._core.reranking.ranking import RelevanceScores, RerankResult, results_of
-from qwen3_vllm._core.reranking.routes import Route, call_of, route_of
+from qwen3_vllm._core.reranking.routes import (
+    Route,
+    ask_most_pairs,
+    call_of,
+    find_context,
+    route_of,
+    shared_query,
+)
 from qwen3_vllm._core.reranking.truncation import Pair, fit, warn_of_cuts
 from qwen3_vllm._core.settings import RerankSettings
 from qwen3_vllm._core.texts import Failures, check_list, check_text, unsendable_texts
 from qwen3_vllm._core.vllm_api.calls import Call
-from qwen3_vllm._core.vllm_api.error_bodies import is_too_long
+from qwen3_vllm._core.vllm_api.error_bodies import context_in, is_too_long, may_lack
 from qwen3_vllm._core.vllm_api.scores import Scores
 
 _START = "qwen3-vllm serve reranker"
@@ -34,6 +43,7 @@ _START = "qwen3-vllm serve reranker"
 # documents of 128 tokens took 196 ms in one request, 148 ms in ten, 138 ms in twenty, 176 ms in a hundred.
 _REQUESTS_A_QUERY = 10
 _SMALLEST_REQUEST = 4
+_MOST_LESSONS = 3  # of the failures of one call: a context, and the true one
 
 
 class _Scored(NamedTuple):
@@ -43,6 +53,14 @@ class _Scored(NamedTuple):
     failures: Failures
     cut: dict[int, int]
     limit: int
+
+    def with_again(self, indexes: list[int], again: "_Scored") -> "_Scored":
+        """Put the pairs at `indexes`, scored again, in their places."""
+        self.scores[indexes] = again.scores
+        failures = {index: error for index, error in self.failures.items() if index not in indexes}
+        failures |= {indexes[place]: error for place, error in again.failures.items()}
+        cut = self.cut | {indexes[place]: length for place, length in again.cut.items()}
+        return _Scored(self.scores, failures, cut, again.limit or self.limit)
 
 
 class RerankClient(Client[RerankSettings]):
@@ -189,40 +207,79 @@ class RerankClient(Client[RerankSettings]):
         scored, changed = yield from self._score_on(server, pairs, task)
         if changed:
             self._server.forget()
-            server = yield from self._server.get(self._ask_server)
+            try:
+                server = yield from self._server.get(self._ask_server)
+            except (errors.ServerError, errors.InvalidAnswerError):
+                return scored  # what failed is the error
             scored, _ = yield from self._score_on(server, pairs, task)
+        for _ in range(_MOST_LESSONS):
+            context = None
+            too_long = [index for index, error in scored.failures.items() if is_too_long(error)]
+            if too_long:
+                lengths = [context_in(scored.failures[index]) or server.context for index in too_long]
+                context = min((length for length in lengths if length), default=None)
+            elif any(map(may_lack, scored.failures.values())):
+                too_long, context = yield from find_context(server, scored.failures, pairs)
+            if context is None:
+                break
+            if context != server.context:
+                server.lengths.forget()
+            server = self._server.value = replace(server, context=context)
+            again, _ = yield from self._score_on(server, [pairs[i] for i in too_long], task, surely=True)
+            scored = scored.with_again(too_long, again)
         return scored
 
-    def _score_on(self, server: RerankServer, pairs: list[Pair], task: str) -> Flow[tuple[_Scored, bool]]:
-        """Score pairs on a server that is known; tells also whether it no longer is what was known."""
+    def _score_on(
+        self, server: RerankServer, pairs: list[Pair], task: str, *, surely: bool = False
+    ) -> Flow[tuple[_Scored, bool]]:
+        """Score pairs on a server that is known; tells also whether it no longer is what was known.
+
+        `surely`: it has refused them for their length, so that they must be cut even where nobody counts.
+        """
+
+        def route(pair: Pair) -> Route:
+            return route_of(server, pair, task, self._settings.template)
+
         fitted = yield from fit(
             pairs,
             task,
             server,
             max_tokens_per_doc=self._settings.max_tokens_per_doc,
             truncate=self._settings.truncate,
+            tokenizer=self._settings.tokenizer,
+            measure=(lambda pair: call_of(server, route(pair), [pair], task)) if surely else None,
         )
         pairs, refused = fitted.pairs, fitted.refused
         collector = Collector(len(pairs))
-        routes: dict[Route, list[int]] = {}
+        routes: dict[tuple[Route, str], list[int]] = {}
         for index, pair in enumerate(pairs):
             if index not in refused:
-                routes.setdefault(route_of(server, pair, task, self._settings.template), []).append(index)
-        taken = {index: route for route, indexes in routes.items() for index in indexes}
+                way = route(pair)
+                routes.setdefault((way, shared_query(server, way, pair)), []).append(index)
+        taken = {index: way for (way, _), indexes in routes.items() for index in indexes}
 
         def call(batch: list[int]) -> Call[Scores]:
             return call_of(server, taken[batch[0]], [pairs[index] for index in batch], task)
 
+        def batches(most: int) -> list[list[int]]:
+            return [batch for indexes in routes.values() for batch in plan(indexes, sizes, most)]
+
         sizes = [len(pair.document) for pair in pairs]
         share = max(_SMALLEST_REQUEST, -(-len(pairs) // _REQUESTS_A_QUERY))
-        batches = [
-            batch
-            for indexes in routes.values()
-            for batch in plan(indexes, sizes, min(self._settings.batch_size, share))
-        ]
-        failures = yield from send_batches(batches, call, collector)
-        changed = any(_of_another_server(error) for error in failures.values())
-        if not changed and len(failures) < len(taken):
+        most = min(self._settings.batch_size, share)
+        known = server.most_texts.value
+        planned = batches(min(most, known or most))
+        failures, any_refused = yield from send_batches(planned, call, collector)
+        doubtful = [index for index, error in failures.items() if may_lack(error) and not is_too_long(error)]
+        if any_refused or doubtful:
+            known = yield from ask_most_pairs(server, self._settings.batch_size)
+            if doubtful and known < max(map(len, planned)):
+                routes = {way: [i for i in indexes if i in doubtful] for way, indexes in routes.items()}
+                again, _ = yield from send_batches(batches(known), call, collector)
+                failures = {i: e for i, e in failures.items() if i not in doubtful} | again
+        none_scored = len(failures) == len(taken)
+        changed = not surely and any(_of_another_server(e, server, none_scored) for e in failures.values())
+        if not changed and not none_scored:
             changed = not (yield from self._is_still(server))
         return _Scored(collector.scores, refused | failures, fitted.cut, fitted.limit), changed
 
@@ -230,9 +287,9 @@ class RerankClient(Client[RerankSettings]):
         """Whether the server treats a pair as it did; asked when it may be another process by now."""
         if self._transport.connections_made == self._connections_known:
             return True
-        (answer,) = yield from send(fingerprint_call(server.model))
+        (answer,) = yield from send(fingerprint_call(server))
         if isinstance(answer, errors.Qwen3VLLMError):
-            return not _of_another_server(answer)
+            return not may_lack(answer)
         self._connections_known = self._transport.connections_made
         return server.fingerprint.matches(fingerprint_of(answer))
 
@@ -240,13 +297,23 @@ class RerankClient(Client[RerankSettings]):
         return self._score("ready", ["ready"], None)
 
     def _ask_server(self) -> Flow[RerankServer]:
-        server = yield from ask_rerank_server(
-            self._settings.model, self._transport.root, _START, self._settings.template
+        def ask(served: Served) -> Flow[RerankServer]:
+            return ask_rerank_server(served, self._transport.root, _START, self._settings.template)
+
+        server = yield from ask_anywhere(
+            self._transport, lambda listed: ask_served(self._settings.model, "reranking", listed, ask)
         )
         self._connections_known = self._transport.connections_made
         return server
 
 
-def _of_another_server(error: errors.Qwen3VLLMError) -> bool:
+def server_of(client: RerankClient) -> RerankServer:
+    """What a client knows of its server; asks it if it has not been asked."""
+    return client._transport.run(client._server.get(client._ask_server))
+
+
+def _of_another_server(error: errors.Qwen3VLLMError, server: RerankServer, none_scored: bool) -> bool:
     """Whether the server seems another than the one that was asked: what fits there is not too long."""
-    return isinstance(error, errors.ModelNotFoundError | errors.RouteNotFoundError) or is_too_long(error)
+    if is_too_long(error):
+        return server.context is not None
+    return may_lack(error) and (none_scored or not isinstance(error, errors.BadRequestError))

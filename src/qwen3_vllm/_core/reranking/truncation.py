@@ -1,18 +1,24 @@
 """Cut documents so that their prompts fit the server's context, as Qwen's reference cuts them."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.http.flow import Flow, send
+from qwen3_vllm._core.capabilities import try_all
+from qwen3_vllm._core.http.flow import Flow
+from qwen3_vllm._core.reranking.counting import Counter, ask_counter
 from qwen3_vllm._core.reranking.probe import RerankServer, ask_lengths
-from qwen3_vllm._core.texts import Failures, token_bound
-from qwen3_vllm._core.vllm_api.calls import TokenIds, detokenize, tokenize
+from qwen3_vllm._core.texts import Failures, cut_to_bound, token_bound
+from qwen3_vllm._core.vllm_api.calls import Call, TokenIds
+from qwen3_vllm._core.vllm_api.scores import Scores
 
 logger = logging.getLogger(__name__)
 
+_SHORTEST = "a"
+_MERGED = 4  # tokens that a document may need more beside its query than alone
+_LEAST_BYTES = 16  # of a document that are kept whatever the bytes of its query
 _REPLACEMENT = "\ufffd"  # what a character cut in its middle decodes to
 
 
@@ -48,12 +54,17 @@ def fit(
     *,
     max_tokens_per_doc: int | None,
     truncate: bool,
+    tokenizer: str | None = None,
+    measure: Callable[[Pair], Call[Scores]] | None = None,
 ) -> Flow[Fitted]:
     """Cut what is too long; only the document loses tokens. Short pairs cost no request.
 
     Args:
         max_tokens_per_doc: Tokens of a document alone, whole characters, as vLLM's field of that name.
         truncate: False refuses pairs longer than the context instead of cutting them.
+        tokenizer: Counts where the server does not.
+        measure: Scores a pair as it will be. Given where the server has refused the pairs for their length:
+            they are cut even where nobody counts tokens.
 
     Raises:
         TooLongError: The instruction, or the one query of all pairs, leaves no room for a document.
@@ -62,7 +73,9 @@ def fit(
     refused: Failures = {}
     if max_tokens_per_doc is not None:
         long = [i for i, pair in enumerate(pairs) if token_bound(pair.document) > max_tokens_per_doc]
-        yield from _cut_documents(pairs, long, max_tokens_per_doc, server, refused)
+        if long:
+            counter = yield from ask_counter(server, tokenizer)
+            yield from _cut_documents(pairs, long, max_tokens_per_doc, counter, refused)
     if server.context is None:
         return Fitted(pairs, refused, {})
     overhead = token_bound(prompts.rerank_prompt("", "", "")) if server.overhead is None else server.overhead
@@ -74,25 +87,93 @@ def fit(
     ]
     if not long:
         return Fitted(pairs, refused, {})
-    return (yield from _cut_prompts(pairs, long, instruction, server, server.context, refused, truncate))
+    counter = yield from ask_counter(server, tokenizer)
+    if counter is not None:
+        return (
+            yield from _cut_prompts(
+                pairs, long, instruction, server, counter, server.context, refused, truncate
+            )
+        )
+    if measure is None:
+        return Fitted(pairs, refused, {})  # what is too long the server will refuse
+    room = server.context - 1 - overhead - token_bound(instruction)
+    yield from _cut_uncounted(pairs, long, room, server.context, measure, refused, truncate)
+    return Fitted(pairs, refused, {}, server.context)
+
+
+def _cut_uncounted(
+    pairs: list[Pair],
+    long: list[int],
+    room: int,
+    context: int,
+    measure: Callable[[Pair], Call[Scores]],
+    refused: Failures,
+    truncate: bool,
+) -> Flow[None]:
+    """Cut documents by their bytes, so that they surely fit, where nobody counts tokens.
+
+    What a query needs is known from its prompt with the shortest document, where tokens are reported.
+
+    Args:
+        room: Tokens for query and document, at least.
+    """
+    queries = list(dict.fromkeys(pairs[index].query for index in long))
+    answers = yield from try_all(*(measure(Pair(query, _SHORTEST)) for query in queries))
+    rooms: dict[str, int] = {}
+    for query, answer in zip(queries, answers, strict=True):
+        if isinstance(answer, errors.Qwen3VLLMError):
+            why = f"too long: with a document of one letter its prompt exceeds the server's {context} tokens"
+            if len({pair.query for pair in pairs}) == 1:
+                raise errors.TooLongError(f"the query is {why}") from answer
+            refused |= {
+                i: errors.TooLongError(f"has a query that is {why}") for i in long if pairs[i].query == query
+            }
+            continue
+        surely = room - token_bound(query)
+        counted = answer.prompt_tokens
+        rooms[query] = max(surely, context - counted - _MERGED if counted else _LEAST_BYTES)
+    if not truncate:
+        return
+    shortened = 0
+    for index in long:
+        pair = pairs[index]
+        if pair.query in rooms and token_bound(pair.document) > rooms[pair.query]:
+            pairs[index] = replace(pair, document=cut_to_bound(pair.document, rooms[pair.query]))
+            shortened += 1
+    if shortened:
+        logger.warning(
+            "%d documents were cut by their bytes, shorter than need be, to fit the server's %d tokens: it "
+            "has no /tokenize to count with; pass tokenizer to cut them exactly",
+            shortened,
+            context,
+        )
 
 
 def _cut_documents(
-    pairs: list[Pair], long: list[int], limit: int, server: RerankServer, refused: Failures
+    pairs: list[Pair], long: list[int], limit: int, counter: Counter | None, refused: Failures
 ) -> Flow[None]:
-    tokens = yield from _tokenize(server, [pairs[i].document for i in long])
+    if counter is None:
+        for index in long:
+            pairs[index] = replace(pairs[index], document=cut_to_bound(pairs[index].document, limit))
+        logger.warning(
+            "%d documents were cut by their bytes, shorter than need be, to max_tokens_per_doc=%d: the "
+            "server has no /tokenize to count with; pass tokenizer to cut them exactly",
+            len(long),
+            limit,
+        )
+        return
+    tokens = yield from counter.encode([pairs[i].document for i in long])
     over = {}
     for index, ids in zip(long, tokens, strict=True):
         if isinstance(ids, errors.Qwen3VLLMError):
             refused[index] = ids
         elif len(ids) > limit:
             over[index] = ids[:limit]
-    texts = yield from send(*(detokenize(server.model, ids) for ids in over.values()))
+    texts = yield from counter.decode(over.values())
     for index, text in zip(over, texts, strict=True):
         if isinstance(text, errors.Qwen3VLLMError):
-            refused[index] = text
-        else:
-            pairs[index] = replace(pairs[index], document=text.rstrip(_REPLACEMENT))
+            text = cut_to_bound(pairs[index].document, limit)  # there is no /detokenize
+        pairs[index] = replace(pairs[index], document=text.rstrip(_REPLACEMENT))
     if over:
         logger.info("cut %d of %d documents to max_tokens_per_doc=%d", len(over), len(pairs), limit)
 
@@ -102,6 +183,7 @@ def _cut_prompts(
     long: list[int],
     instruction: str,
     server: RerankServer,
+    counter: Counter,
     context: int,
     refused: Failures,
     truncate: bool,
@@ -111,8 +193,7 @@ def _cut_prompts(
     Tokenising the document alone would be one token off, since its first word joins the space before it.
     """
     heads = {pairs[i].query: _middle(pairs[i].query, "", instruction).rstrip(" ") for i in long}
-    prefix, suffix, task, *rest = yield from _tokenize(
-        server,
+    prefix, suffix, task, *rest = yield from counter.encode(
         [
             prompts.RERANK_PREFIX,
             prompts.RERANK_SUFFIX,
@@ -121,8 +202,6 @@ def _cut_prompts(
             *(_middle(pairs[i].query, pairs[i].document, instruction) for i in long),
         ],
     )
-    if isinstance(prefix, errors.RouteNotFoundError):
-        return Fitted(pairs, refused, {})  # nobody counts here; what is too long the server will refuse
     for fixed in (prefix, suffix, task):
         if isinstance(fixed, errors.Qwen3VLLMError):
             raise fixed
@@ -173,29 +252,21 @@ def _cut_prompts(
             for index, middle in cut.items()
             if isinstance(head := head_tokens[pairs[index].query], list)
         }
-        yield from _cut_as_text(pairs, documents, server, refused)
+        yield from _cut_as_text(pairs, documents, counter)
     return Fitted(pairs, refused, {index: needed[index] for index in cut}, lengths.limit)
 
 
-def _cut_as_text(
-    pairs: list[Pair], documents: dict[int, TokenIds], server: RerankServer, refused: Failures
-) -> Flow[None]:
+def _cut_as_text(pairs: list[Pair], documents: dict[int, TokenIds], counter: Counter) -> Flow[None]:
     """For servers that take no token ids: the same cut, but without a character that it would halve."""
-    texts = yield from send(*(detokenize(server.model, tokens) for tokens in documents.values()))
-    for index, text in zip(documents, texts, strict=True):
-        if isinstance(text, errors.Qwen3VLLMError):
-            refused[index] = text
-        else:
-            document = text.removeprefix(" ").rstrip(_REPLACEMENT)
-            pairs[index] = replace(pairs[index], document=document)
+    texts = yield from counter.decode(documents.values())
+    for (index, tokens), text in zip(documents.items(), texts, strict=True):
+        if isinstance(text, errors.Qwen3VLLMError):  # there is no /detokenize
+            text = cut_to_bound(pairs[index].document, len(tokens))
+        pairs[index] = replace(pairs[index], document=text.removeprefix(" ").rstrip(_REPLACEMENT))
 
 
 def _middle(query: str, document: str, instruction: str) -> str:
     return f"<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}"
-
-
-def _tokenize(server: RerankServer, texts: Iterable[str]) -> Flow[list[TokenIds | errors.Qwen3VLLMError]]:
-    return send(*(tokenize(server.model, text, add_special_tokens=False) for text in texts))
 
 
 def warn_of_cuts(lengths: Sequence[int], limit: int, total: int) -> None:

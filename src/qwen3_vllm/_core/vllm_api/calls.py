@@ -56,6 +56,7 @@ class Call(Generic[T]):
         path: Relative to the server's root.
         most_bytes: The most that a right answer can have; a longer one is not read to its end.
         texts: In this request, if who sends it will send parts of it where the server finds it too many.
+        tentative: Sent to learn whether the server has this form; a refusal says that, and nothing of others.
     """
 
     path: str
@@ -63,6 +64,7 @@ class Call(Generic[T]):
     decode: Callable[[Answer], T]
     most_bytes: int = _LIST_BYTES
     texts: int = 1
+    tentative: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class ServedModel:
     """A line of `/v1/models`; None where a proxy leaves something out.
 
     Attributes:
-        max_model_len: In tokens.
+        max_model_len: In tokens; of a LoRA adapter, its base model's.
         root: Folder or hub id of the checkpoint.
     """
 
@@ -82,11 +84,17 @@ class ServedModel:
 def models() -> Call[list[ServedModel]]:
     def decode(answer: Answer) -> list[ServedModel]:
         try:
+            lines = json_of(answer)["data"]
+            lengths = {m["id"]: count_in(m, "max_model_len") for m in lines}
             return [
-                ServedModel(str(m["id"]), count_in(m, "max_model_len"), m.get("root") and str(m["root"]))
-                for m in json_of(answer)["data"]
+                ServedModel(
+                    str(m["id"]),
+                    lengths[m["id"]] or lengths.get(m.get("parent")),
+                    m.get("root") and str(m["root"]),
+                )
+                for m in lines
             ]
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, AttributeError):
             raise unexpected(answer, 'a list of models, {"data": [{"id": …}]}') from None
 
     return Call("/v1/models", None, decode)
@@ -137,12 +145,12 @@ def detokenize(model: str, tokens: TokenIds) -> Call[str]:
 # --- reading an answer ---------------------------------------------------------------------------------
 
 
-def items_of(answer: Answer, count: int) -> list[Mapping[str, Any]]:
-    """The answer's `data`, put into the order of its `index` fields."""
+def items_of(answer: Answer, count: int, name: str = "data") -> list[Mapping[str, Any]]:
+    """The answer's list `name`, put into the order of its `index` fields."""
     body = json_of(answer)
-    data = body.get("data") if isinstance(body, dict) else None
+    data = body.get(name) if isinstance(body, dict) else None
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
-        raise unexpected(answer, '{"data": [{"index": …}, …]}')
+        raise unexpected(answer, f'{{"{name}": [{{"index": …}}, …]}}')
     if len(data) != count:
         raise unexpected(answer, f"{count} items", str(len(data)))
     ordered: list[Mapping[str, Any]] = [{}] * count
@@ -177,8 +185,14 @@ def json_of(answer: Answer) -> Any:
 
 def tokens_of(body: Any) -> int | None:
     """Input tokens that the server counted for a request; None where it, or a proxy, does not report them."""
-    usage = body.get("usage") if isinstance(body, dict) else None
-    return count_in(usage, "prompt_tokens") or count_in(usage, "total_tokens")
+    if not isinstance(body, dict):
+        return None
+    meta = body.get("meta")  # of Cohere and LiteLLM
+    places = [body.get("usage")]
+    if isinstance(meta, dict):
+        places += [meta.get("tokens"), meta.get("billed_units")]
+    names = ("prompt_tokens", "input_tokens", "total_tokens")
+    return next((count for place in places for name in names if (count := count_in(place, name))), None)
 
 
 def unexpected(answer: Answer, wanted: str, got: str | None = None) -> errors.InvalidAnswerError:

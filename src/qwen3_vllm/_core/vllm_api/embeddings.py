@@ -19,7 +19,8 @@ from qwen3_vllm._core.vllm_api.calls import (
 )
 
 Vectors = NDArray[np.float32]
-Encoding = Literal["bytes_only", "base64"]
+# The leanest first; "unset" leaves it to the server, which takes "float".
+Encoding = Literal["bytes_only", "base64", "float", "unset"]
 WireDtype = Literal["float32", "float16"]
 
 _NUMPY_DTYPE: dict[WireDtype, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
@@ -46,7 +47,9 @@ def embed(
         keep: Cut vectors to their first numbers here.
         truncate_to: Let the server cut inputs to so many tokens.
     """
-    body: dict[str, Any] = {"model": model, "input": list(inputs), "encoding_format": encoding}
+    body: dict[str, Any] = {"model": model, "input": list(inputs)}
+    if encoding != "unset":
+        body["encoding_format"] = encoding
     if encoding == "bytes_only" or dtype != "float32":  # fields that vLLM knows from 0.11.1
         body["endianness"] = "little"
         body["embed_dtype"] = dtype
@@ -81,12 +84,12 @@ class EmbeddingProbe:
     """What an answer with one vector tells of a server.
 
     Attributes:
-        width: Numbers in the vector.
+        vector: Of length 1.
         in_pieces: The answer came without a length. vLLM, to 0.32 at least, sends binary answers so: one
             vector after another, each fetched by a thread.
     """
 
-    width: int
+    vector: Vectors
     in_pieces: bool
 
 
@@ -97,7 +100,7 @@ def embed_letter(
     call = embed(model, ["a"], encoding=encoding, dtype=dtype, dimensions=dimensions)
 
     def decode(answer: Answer) -> EmbeddingProbe:
-        return EmbeddingProbe(call.decode(answer).shape[1], "content-length" not in answer.headers)
+        return EmbeddingProbe(call.decode(answer)[0].copy(), "content-length" not in answer.headers)
 
     return replace(call, decode=decode)  # type: ignore[arg-type, return-value]
 

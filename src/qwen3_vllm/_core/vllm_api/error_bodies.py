@@ -11,6 +11,9 @@ import orjson
 from qwen3_vllm import errors
 from qwen3_vllm._core.vllm_api.calls import Answer, excerpt, shortened
 
+# Timed out, too many requests, unavailable, gateway timed out: of any form of a request.
+_SAY_NOTHING = frozenset({407, 408, 429, 503, 504})
+_CONTEXT = re.compile(r"maximum context length\D{0,20}(\d+)")
 _LOOKS_LIKE_ERROR = re.compile(rb'\s*\{\s*"error"')
 
 
@@ -87,9 +90,30 @@ def _timestamp(date: str) -> float | None:
         return None
 
 
-def is_too_long(error: Exception) -> bool:
+def may_lack(error: object) -> bool:
+    """Whether an error may mean that the server, or a gateway before it, lacks this form of a request.
+
+    Gateways say so with any status and any words. Who is too busy, too slow or not there says nothing.
+    """
+    if isinstance(error, errors.ServerError):
+        return error.status not in _SAY_NOTHING
+    return isinstance(error, errors.InvalidAnswerError) and error.cause == "content"
+
+
+def is_sick(error: object) -> bool:
+    """Whether an error may as well come from a server that is about to recover."""
+    return isinstance(error, errors.ServerError) and error.status in (500, 502)
+
+
+def is_too_long(error: object) -> bool:
     """Whether the server refused an input for its length (the same words in every vLLM release)."""
-    return isinstance(error, errors.BadRequestError) and "maximum context length" in str(error)
+    return isinstance(error, errors.ServerError) and "maximum context length" in str(error)
+
+
+def context_in(error: object) -> int | None:
+    """The context length that a refusal of a longer input names; None if it names none."""
+    found = _CONTEXT.search(str(error)) if is_too_long(error) else None
+    return int(found[1]) if found else None
 
 
 def pools_full_context(error: object) -> bool:

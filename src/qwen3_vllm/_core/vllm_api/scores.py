@@ -1,8 +1,8 @@
-"""Pairs, or finished prompts, in, P(yes) out: /v1/score and /classify."""
+"""Pairs, or finished prompts, in, P(yes) out: /v1/score, /v1/rerank and /classify."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from qwen3_vllm._core.vllm_api.calls import (
     tokens_of,
     unexpected,
 )
+
+# Where pairs are scored: some gateways have only the second, which takes one query a request.
+PairRoute = Literal["score", "rerank"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,38 @@ def score(
     return Call("/v1/score", body, decode, SLACK_BYTES + len(text_2) * ITEM_BYTES)
 
 
+def rerank(
+    model: str, query: str, documents: Sequence[str], *, instruction: str | None = None
+) -> Call[Scores]:
+    """Score documents by `/v1/rerank`, in the shape of vLLM, Jina and Cohere; in order, not ranked."""
+    body: dict[str, Any] = {"model": model, "query": query, "documents": list(documents)}
+    body["top_n"] = len(documents)
+    if instruction is not None:
+        body["instruction"] = instruction
+
+    def decode(answer: Answer) -> Scores:
+        return _scores(answer, len(documents), lambda item: item["relevance_score"], "results")
+
+    return Call(
+        "/v1/rerank", body, decode, SLACK_BYTES + sum(map(len, documents)) * 12 + len(documents) * ITEM_BYTES
+    )
+
+
+def score_by(
+    route: PairRoute,
+    model: str,
+    query: str | Sequence[str],
+    documents: Sequence[str],
+    *,
+    instruction: str | None = None,
+) -> Call[Scores]:
+    """Score pairs by a route; "rerank" takes one query."""
+    if route == "score":
+        return score(model, query, documents, instruction=instruction)
+    assert isinstance(query, str)
+    return rerank(model, query, documents, instruction=instruction)
+
+
 def classify(model: str, prompts: Sequence[str | TokenIds]) -> Call[Scores]:
     """Score finished prompts, as text or (from vLLM 0.15) as token ids. No server templates these."""
 
@@ -62,9 +97,11 @@ def classify(model: str, prompts: Sequence[str | TokenIds]) -> Call[Scores]:
     return Call("/classify", body, decode, SLACK_BYTES + len(prompts) * ITEM_BYTES)
 
 
-def _scores(answer: Answer, count: int, read: Callable[[Mapping[str, Any]], Any]) -> Scores:
+def _scores(
+    answer: Answer, count: int, read: Callable[[Mapping[str, Any]], Any], name: str = "data"
+) -> Scores:
     try:
-        values = np.asarray([read(item) for item in items_of(answer, count)], dtype=np.float32)
+        values = np.asarray([read(item) for item in items_of(answer, count, name)], dtype=np.float32)
     except (KeyError, TypeError, ValueError):
         values = np.empty(0, np.float32)
     if values.shape != (count,):
