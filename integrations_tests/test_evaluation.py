@@ -34,14 +34,10 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-# Two servers more than fit beside the others in 24 GiB.
-pytestmark = pytest.mark.nightly
-
-
 @pytest.fixture(scope="module")
-def served(boot: Boot) -> list[RunningServer]:
+def served(boot_for_module: Boot) -> list[RunningServer]:
     """The demo models in float32; left to itself, vLLM would serve them in half precision."""
-    return boot(
+    return boot_for_module(
         ServeOptions("embedding", str(EMBEDDING), port=0, dtype="float32"),
         ServeOptions("reranker", str(RERANKER), port=0, dtype="float32"),
     )
