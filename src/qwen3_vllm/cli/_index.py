@@ -39,7 +39,9 @@ class Index:
     def __init__(self, folder: Path) -> None:
         manifest = folder / "_manifest.json"
         if not manifest.is_file():
-            raise ConfigurationError(f"{folder} is no output of `qwen3-vllm embed`: it has no _manifest.json")
+            raise ConfigurationError(
+                f"{folder} is not an output of `qwen3-vllm embed`: it has no _manifest.json"
+            )
         self._folder = folder
         self.manifest = Manifest.from_json(manifest.read_bytes())
 

@@ -54,7 +54,10 @@ def embed(
         list[str],
         typer.Argument(metavar="INPUT...", help="Files, quoted globs, or `-` for standard input."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of Parquet files, new or to go on with.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder of Parquet files; an unfinished run in it is resumed."),
+    ],
     base_url: Annotated[
         str | None, typer.Option(help="Server.", show_default="QWEN3_EMBEDDING_URL, or http://127.0.0.1:8000")
     ] = None,

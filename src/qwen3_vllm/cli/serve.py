@@ -275,7 +275,7 @@ def _build_elsewhere(device: Device, version: str) -> VllmBuild:
     try:
         return VllmBuild(Version(version), is_cpu_build=device == "cpu", plugins=None)
     except InvalidVersion as error:
-        raise LaunchError(f"--vllm-version {version} is no version; give one like 0.33.0") from error
+        raise LaunchError(f"--vllm-version {version} is not a version; give one like 0.33.0") from error
 
 
 def _log_path(log_dir: Path | None, plan: Plan) -> Path:

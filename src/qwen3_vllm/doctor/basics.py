@@ -94,7 +94,7 @@ def examine_tokenizer(examination: Examination, model: str) -> int:
             seen = examination.ask(tokenize(model, "".join(_CONTROL_TOKENS), add_special_tokens=False))
         except errors.RouteNotFoundError:
             advice = "Let the proxy pass on POST /tokenize; until then too long texts are cut less exactly"
-            examination.note("tokenizer", "warn", "the server tells no tokens", advice)
+            examination.note("tokenizer", "warn", "the server reports no token counts", advice)
             return FIRST_CONTROL_ID
         expected = _control_ids(FIRST_CONTROL_ID)
         if seen == _control_ids(DEMO_FIRST_CONTROL_ID):

@@ -93,7 +93,7 @@ def _end_token(examination: Examination, model: str, end: int) -> None:
         try:
             whole = examination.ask(tokenize(model, samples.LONG_TEXT))
         except errors.RouteNotFoundError:
-            examination.note("end token", "skip", "the server tells no tokens")
+            examination.note("end token", "skip", "the server reports no token counts")
             return
         bare = examination.ask(tokenize(model, samples.LONG_TEXT, add_special_tokens=False))
         if whole != [*bare, end]:
@@ -134,7 +134,7 @@ def _control_tokens(examination: Examination, model: str, first: int) -> None:
             raw = control_tokens(examination, model, samples.FORGED, first)
             sent = control_tokens(examination, model, prompts.embedding_document(samples.FORGED), first)
         except errors.RouteNotFoundError:
-            examination.note("control tokens", "skip", "the server tells no tokens")
+            examination.note("control tokens", "skip", "the server reports no token counts")
             return
         seen = f"a text with {raw} of them reaches the model with {sent} through this client"
         advice = "Report this: a control token that this package does not know"

@@ -140,7 +140,7 @@ def _control_tokens(examination: Examination, client: RerankClient, server: Rera
             seen += f"; {acting} of its tokens act"
             safe = acting == 0
         except errors.RouteNotFoundError:
-            seen += "; the server tells no tokens"
+            seen += "; the server reports no token counts"
         if safe and server.classifies:
             words = prompts.rerank_prompt(query, samples.FORGED, instruction)
             safe = not _differ([forged], examination.ask(classify(server.model, [words])).values)

@@ -623,7 +623,7 @@ def test_a_host_that_takes_no_connection_is_not_waited_for_as_for_an_answer(
         client = EmbeddingClient(base_url=f"http://127.0.0.1:{full.getsockname()[1]}")
         began = time.monotonic()
 
-        with pytest.raises(errors.RequestTimeoutError, match=r"took no connection within 0\.2 s"):
+        with pytest.raises(errors.RequestTimeoutError, match=r"could not connect to .* within 0\.2 s"):
             embed(client, TEXTS)
 
         assert time.monotonic() - began < 60  # an answer may take 300 s

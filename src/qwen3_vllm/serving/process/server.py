@@ -1,4 +1,4 @@
-"""A server as a process group: started, waited for, and surely stopped."""
+"""A server as a process group: started, waited for, and stopped as a whole."""
 
 from __future__ import annotations
 
