@@ -1,18 +1,28 @@
 """Options shared by the clients and the adapters: the argument, then the environment, then the default."""
 
 import os
-import re
 import ssl
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Callable
 from types import NoneType
 from typing import Any, Literal, Self, TypeAlias, get_args
-from urllib.parse import urlsplit
 
-import orjson
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from qwen3_vllm._core.option_values import (
+    AskKey,
+    bare_key,
+    checked_base_url,
+    checked_cert,
+    checked_extra_body,
+    checked_headers,
+    checked_instruction,
+    checked_key,
+    checked_proxy,
+    checked_verify,
+    key_or_function,
+    written_path,
+)
 from qwen3_vllm._core.options import Options
 from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION
 from qwen3_vllm.errors import ConfigurationError
@@ -22,43 +32,14 @@ from qwen3_vllm.errors import ConfigurationError
 # the limit: 16 give 1,506, 64 give 1,727. More only adds latency.
 BATCH_SIZE = 32
 MAX_CONCURRENCY = 32
-_SCHEME = re.compile(r"(?:bearer(?:\s+|$))*", re.IGNORECASE)
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 Template = Literal["auto", "client", "server"]
-AskKey: TypeAlias = Callable[[], str | SecretStr | Awaitable[str | SecretStr]]
 Verify: TypeAlias = bool | str | ssl.SSLContext
 Certificate: TypeAlias = str | tuple[str, str]
 _SECRETS = frozenset({"api_key", "default_headers"})
-# What a client itself says in a request: `extra_body` cannot.
-_OWN_FIELDS = frozenset({
-    "dimensions", "documents", "embed_dtype", "encoding_format", "endianness", "input", "instruction",
-    "model", "query", "text_1", "text_2", "top_n", "truncate_prompt_tokens",
-})  # fmt: skip
-
-
-def _names_host(hostname: str | None) -> bool:
-    """Whether a hostname, or an IPv6 address, has no empty part and no space."""
-    if not hostname or re.search(r"\s", hostname):
-        return False
-    return ":" in hostname or all(hostname.removesuffix(".").split("."))
 
 
 def _from_environment(name: str, default: str) -> Callable[[], str]:
     return lambda: os.environ.get(name) or default
-
-
-def bare_key(key: str) -> str:
-    """The key itself, where it was given with its scheme: `Bearer sk…`."""
-    return _SCHEME.sub("", key.strip(" "), count=1)
-
-
-def _path(value: object) -> object:
-    return str(value.expanduser()) if isinstance(value, Path) else value
-
-
-def is_sendable(key: str) -> bool:
-    """Whether a bare key can stand in an HTTP header."""
-    return bool(key.strip()) and key.isascii() and key.isprintable()
 
 
 def _api_key_from_environment() -> SecretStr | None:
@@ -116,89 +97,14 @@ class ServerSettings(Options):
     invalid_text: Literal["error", "replace"] = "error"
     extra_body: dict[str, Any] | None = Field(default=None, repr=False)
 
-    @field_validator("base_url")
-    @classmethod
-    def _check_base_url(cls, url: str) -> str:
-        url = url.strip()
-        try:
-            parts = urlsplit(url)
-            # Reading the port checks it.
-            valid = parts.scheme in ("http", "https") and _names_host(parts.hostname) and parts.port != 0
-        except ValueError:
-            valid = False
-        if not valid:
-            raise ValueError("base_url must look like http://127.0.0.1:8000/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError(
-                "base_url must hold no user, password, query or fragment: it appears in errors and logs; "
-                "pass credentials as api_key or default_headers"
-            )
-        return url.rstrip("/")
-
-    @field_validator("api_key", mode="before")
-    @classmethod
-    def _key_or_function(cls, key: object) -> object:
-        if not isinstance(key, str | SecretStr | None) and not callable(key):
-            raise ValueError("api_key must be a string, or a function that returns one")
-        return key
-
-    @field_validator("api_key")
-    @classmethod
-    def _check_key(cls, key: SecretStr | AskKey | None) -> SecretStr | AskKey | None:
-        if key is None or not isinstance(key, SecretStr):
-            return key
-        bare = bare_key(key.get_secret_value())
-        if not bare.strip():
-            return SecretStr("")  # None would be the environment's, in a copy too
-        if not is_sendable(bare):
-            raise ValueError("api_key must be printable ASCII")
-        return SecretStr(bare)
-
-    @field_validator("verify", mode="before")
-    @classmethod
-    def _check_verify(cls, verify: object) -> object:
-        if (not verify and verify is not False) or not isinstance(verify, bool | str | Path | ssl.SSLContext):
-            raise ValueError(
-                "verify must be True, False, the path of a file of authorities, or an SSLContext"
-            )
-        return _path(verify)
-
-    @field_validator("cert", mode="before")
-    @classmethod
-    def _check_cert(cls, cert: object) -> object:
-        if cert is None:
-            return None
-        files = tuple(map(_path, cert)) if isinstance(cert, tuple | list) else (_path(cert),)
-        if not all(isinstance(file, str) and file for file in files) or len(files) not in (1, 2):
-            raise ValueError("cert must be the path of a PEM file, or two: of the certificate and of its key")
-        return files[0] if len(files) == 1 else files
-
-    @field_validator("proxy", mode="before")
-    @classmethod
-    def _check_proxy(cls, proxy: object) -> object:
-        if proxy is not None and proxy is not False and not isinstance(proxy, str | SecretStr):
-            raise ValueError("proxy must be a URL, or False for none")
-        return False if proxy == "" else proxy
-
-    @field_validator("extra_body")
-    @classmethod
-    def _check_extra_body(cls, fields: dict[str, Any] | None) -> dict[str, Any] | None:
-        own = sorted(_OWN_FIELDS.intersection(fields or ()))
-        if own:
-            raise ValueError(f"extra_body must leave {', '.join(own)} to the client")
-        try:
-            orjson.dumps(fields)
-        except TypeError:
-            raise ValueError("extra_body must hold what JSON can write") from None
-        return fields
-
-    @field_validator("default_headers")
-    @classmethod
-    def _check_headers(cls, headers: dict[str, str] | None) -> dict[str, str] | None:
-        for name, value in (headers or {}).items():
-            if not _HEADER_NAME.fullmatch(name) or not value.isprintable():
-                raise ValueError("default_headers must have names of HTTP headers, and values of one line")
-        return headers
+    _check_base_url = field_validator("base_url")(checked_base_url)
+    _take_key_or_function = field_validator("api_key", mode="before")(key_or_function)
+    _check_key = field_validator("api_key")(checked_key)
+    _check_headers = field_validator("default_headers")(checked_headers)
+    _check_verify = field_validator("verify", mode="before")(checked_verify)
+    _check_cert = field_validator("cert", mode="before")(checked_cert)
+    _check_proxy = field_validator("proxy", mode="before")(checked_proxy)
+    _check_extra_body = field_validator("extra_body")(checked_extra_body)
 
     @model_validator(mode="before")
     @classmethod
@@ -283,14 +189,5 @@ class RerankSettings(ServerSettings):
     truncate: bool = True
     tokenizer: str | None = None
 
-    @field_validator("tokenizer", mode="before")
-    @classmethod
-    def _take_path(cls, tokenizer: object) -> object:
-        return _path(tokenizer)
-
-    @field_validator("instruction")
-    @classmethod
-    def _instruction_not_empty(cls, instruction: str) -> str:
-        if not instruction.strip():
-            raise ValueError("the reranker's prompt needs an instruction; leave it out for Qwen's own")
-        return instruction
+    _take_path = field_validator("tokenizer", mode="before")(written_path)
+    _check_instruction = field_validator("instruction")(checked_instruction)

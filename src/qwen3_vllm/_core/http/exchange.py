@@ -27,7 +27,8 @@ from qwen3_vllm._core.http.proxies import proxy_for
 from qwen3_vllm._core.http.request_ids import HEADER as REQUEST_ID
 from qwen3_vllm._core.http.request_ids import RequestIds
 from qwen3_vllm._core.http.tls import tls_context, warn_of_no_verification
-from qwen3_vllm._core.settings import AskKey, ServerSettings
+from qwen3_vllm._core.option_values import AskKey
+from qwen3_vllm._core.settings import ServerSettings
 from qwen3_vllm._core.vllm_api.calls import MODEL_ROUTES, Answer, Call
 from qwen3_vllm._core.vllm_api.error_bodies import raise_for_error
 

@@ -6,7 +6,7 @@ import inspect
 from pydantic import SecretStr
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.settings import AskKey, bare_key, is_sendable
+from qwen3_vllm._core.option_values import AskKey, bare_key, is_sendable
 
 
 async def ask_key(ask: AskKey) -> str:
