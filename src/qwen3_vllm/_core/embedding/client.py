@@ -9,7 +9,7 @@ import numpy as np
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.batches import failed, send_batches
+from qwen3_vllm._core.batches import send_batches
 from qwen3_vllm._core.cache_keys import CacheRole, cache_namespace
 from qwen3_vllm._core.client import Client, takes_options_of
 from qwen3_vllm._core.discovery import Served, ask_anywhere, ask_served
@@ -18,6 +18,7 @@ from qwen3_vllm._core.embedding.probe import EmbeddingServer, ask_embedding_serv
 from qwen3_vllm._core.embedding.relearn import ask_most, relearn
 from qwen3_vllm._core.embedding.requests import batches_of, call_of
 from qwen3_vllm._core.embedding.truncation import Fitted, Truncation, fit, truncation_of
+from qwen3_vllm._core.failures import failed
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.transport import Transport

@@ -8,9 +8,10 @@ import numpy as np
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.batches import failed, plan, send_batches
+from qwen3_vllm._core.batches import plan, send_batches
 from qwen3_vllm._core.client import Client, takes_options_of
 from qwen3_vllm._core.discovery import Served, ask_anywhere, ask_served
+from qwen3_vllm._core.failures import failed
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.http.transport import Transport
