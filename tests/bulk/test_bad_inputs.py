@@ -163,7 +163,7 @@ class TestQuotes:
         assert "is not closed" in refusal(write(tmp_path / "b.csv", b'id,"text\n1,a\n'))
 
     def test_no_record_grows_without_bound(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("qwen3_vllm._core.text_files.records._RECORD_BYTES", 1000)
+        monkeypatch.setattr("qwen3_vllm._core.text_files.csv_records._RECORD_BYTES", 1000)
         path = write(
             tmp_path / "a.csv",
             b'text\n"open\n' + b"line\n" * 500 + b'"a',
@@ -264,7 +264,8 @@ class TestEncodings:
 def test_a_file_without_ends_of_texts_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    monkeypatch.setattr("qwen3_vllm._core.text_files.records._LONGEST", 1024)
+    monkeypatch.setattr("qwen3_vllm._core.text_files.lines.LONGEST", 1024)
+    monkeypatch.setattr("qwen3_vllm._core.text_files.records.LONGEST", 1024)
     assert "is longer than" in refusal(write(tmp_path / "a.md", content))
 
 

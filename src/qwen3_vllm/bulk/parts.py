@@ -16,16 +16,10 @@ import orjson
 import pyarrow as pa
 
 from qwen3_vllm._core.fields import reach
-from qwen3_vllm._core.text_files.records import (
-    Lines,
-    TooLongError,
-    has_header,
-    open_raw,
-    open_source,
-    read_header,
-    records,
-)
+from qwen3_vllm._core.text_files.lines import Lines, TooLongError
+from qwen3_vllm._core.text_files.records import has_header, read_header, records
 from qwen3_vllm._core.text_files.sources import Source, state_of
+from qwen3_vllm._core.text_files.utf8 import open_raw, open_source
 from qwen3_vllm.bulk.parquet import find_column, is_id, is_text, open_parquet
 from qwen3_vllm.errors import ConfigurationError
 

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from qwen3_vllm._core.text_files.records import Lines, has_header, open_source, read_header, records
+from qwen3_vllm._core.text_files.lines import Lines
+from qwen3_vllm._core.text_files.records import has_header, read_header, records
 from qwen3_vllm._core.text_files.rows import Row, RowReader
 from qwen3_vllm._core.text_files.sources import Source, state_of
+from qwen3_vllm._core.text_files.utf8 import open_source
 from qwen3_vllm.bulk.parquet import Value, find_column, open_parquet, read_values
 from qwen3_vllm.bulk.parts import UNREADABLE, Fields, Part
 from qwen3_vllm.errors import InputError

@@ -3,9 +3,11 @@
 import io
 from dataclasses import dataclass
 
-from qwen3_vllm._core.text_files.records import Lines, TooLongError, as_utf8, records
+from qwen3_vllm._core.text_files.lines import Lines, TooLongError
+from qwen3_vllm._core.text_files.records import records
 from qwen3_vllm._core.text_files.rows import RowReader
 from qwen3_vllm._core.text_files.sources import Format
+from qwen3_vllm._core.text_files.utf8 import as_utf8
 from qwen3_vllm.errors import InputError
 
 
