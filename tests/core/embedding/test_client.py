@@ -1,6 +1,7 @@
 """EmbeddingClient: every vector in its place, whatever the texts and the server."""
 
 import asyncio
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests.fake_vllm import END_TOKEN, FakeVLLM
 from tests.faults import Fault, Request, SocketServer, always, changed, honest, in_pieces, instead, serve
 
 EMBEDDINGS = "/v1/embeddings"
+URGENT = {"x-qwen3-vllm-priority": "high"}
 
 
 def client_of(server: SocketServer, **options: object) -> EmbeddingClient:
@@ -122,6 +124,26 @@ def test_order_is_kept_over_many_requests(embedding_server: SocketServer, embed:
 
     assert max(len(body["input"]) for body in embedding_server.bodies(EMBEDDINGS)) == 7
     np.testing.assert_allclose(vectors, right(texts), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        (lambda client: client.embed_documents(["a", "b"]), "bulk"),
+        (lambda client: client.embed_documents(["a"]), None),
+        (lambda client: client.embed_queries(["a", "b"]), None),
+        (lambda client: client.embed_queries(["a", "b", "c"]), "bulk"),  # more than one request
+        (lambda client: client.with_options(default_headers=URGENT).embed_documents(["a", "b"]), "high"),
+    ],
+)
+def test_a_balancer_is_told_what_is_bulk(
+    embedding_server: SocketServer, work: Callable[[EmbeddingClient], object], said: str | None
+) -> None:
+    work(client_of(embedding_server, batch_size=2))
+
+    last = embedding_server.requests[-1]
+    assert last.path == EMBEDDINGS
+    assert last.headers.get("x-qwen3-vllm-priority") == said
 
 
 def test_big_texts_go_out_in_smaller_requests(embedding_server: SocketServer) -> None:

@@ -192,7 +192,9 @@ class EmbeddingClient(Client[EmbeddingSettings]):
             if unsendable:
                 raise failed(unsendable, count, noun, None)
             return collector
-        refused, fitted = yield from self._embed_unique(unique, collector)
+        # Nobody waits for one of many documents; a query may hold up an answer.
+        bulk = len(unique) > (1 if noun == "document" else self._settings.batch_size)
+        refused, fitted = yield from self._embed_unique(unique, collector, bulk)
         if not refused and not fitted.any_cut and len(unique) == count:
             return collector
         row_of = {text: row for row, text in enumerate(unique)}
@@ -209,14 +211,16 @@ class EmbeddingClient(Client[EmbeddingSettings]):
             raise failed(failures, count, noun, collector.vectors)
         return collector
 
-    def _embed_unique(self, texts: list[str], collector: Collector) -> Flow[tuple[Failures, Fitted]]:
+    def _embed_unique(
+        self, texts: list[str], collector: Collector, bulk: bool
+    ) -> Flow[tuple[Failures, Fitted]]:
         """Embed different, sendable texts; failures by index into `texts`."""
         server = yield from self._server.get(self._ask_server)
         truncate, batch_size = self._settings.truncate, self._settings.batch_size
         fitted = yield from fit(server, texts, truncate=truncate)
         collector.make_room(len(texts), self._settings.dimensions or server.width)
         with collector.progress(len(texts) - len(fitted.refused)):
-            failures = yield from self._send(server, fitted, texts, None, collector)
+            failures = yield from self._send(server, fitted, texts, None, collector, bulk)
             for _ in range(_MOST_LESSONS):
                 if not failures:
                     break
@@ -230,7 +234,7 @@ class EmbeddingClient(Client[EmbeddingSettings]):
                 cut = yield from fit(server, [texts[i] for i in again], truncate=truncate, surely=True)
                 fitted = fitted.with_again(again, cut)
                 kept = {index: error for index, error in failures.items() if index not in again}
-                failures = kept | (yield from self._send(server, fitted, texts, again, collector))
+                failures = kept | (yield from self._send(server, fitted, texts, again, collector, bulk))
         return fitted.refused | failures, fitted
 
     def _smallest_request(self) -> Flow[object]:
@@ -243,10 +247,11 @@ class EmbeddingClient(Client[EmbeddingSettings]):
         texts: Sequence[str],
         only: Sequence[int] | None,
         collector: Collector,
+        bulk: bool,
     ) -> Flow[Failures]:
         """Send texts, all or those at some indexes, in requests of as many as the server takes."""
         most, known = self._settings.batch_size, server.most_texts.value
-        call = partial(call_of, server, fitted, self._settings.dimensions)
+        call = partial(call_of, server, fitted, self._settings.dimensions, bulk)
         batches = batches_of(fitted, texts, known or most, only)
         ahead = len(batches) if known or len(batches) < _MANY_BATCHES else _SENT_AHEAD
         failures, refused = yield from send_batches(batches[:ahead], call, collector)

@@ -1,6 +1,7 @@
 """Which requests the texts of a call become. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from qwen3_vllm._core.batches import plan
 from qwen3_vllm._core.embedding.collect import rows_of
@@ -29,12 +30,12 @@ def batches_of(
 
 
 def call_of(
-    server: EmbeddingServer, fitted: Fitted, dimensions: int | None, batch: list[int]
+    server: EmbeddingServer, fitted: Fitted, dimensions: int | None, bulk: bool, batch: list[int]
 ) -> Call[Vectors]:
     """Ask for the vectors of one batch, cut to `dimensions` by the server where it can."""
     rows = rows_of(batch)
     inputs = fitted.inputs
-    return embed(
+    call = embed(
         server.model,
         inputs[rows] if isinstance(rows, slice) else [inputs[index] for index in rows],
         encoding=server.encoding,
@@ -44,3 +45,4 @@ def call_of(
         keep=dimensions,
         truncate_to=fitted.limit if batch[0] in fitted.left_to_server else None,
     )
+    return replace(call, bulk=True) if bulk else call

@@ -29,6 +29,7 @@ from qwen3_vllm._core.http.request_ids import HEADER as REQUEST_ID
 from qwen3_vllm._core.http.request_ids import RequestIds
 from qwen3_vllm._core.http.tls import tls_context, warn_of_no_verification
 from qwen3_vllm._core.option_values import AskKey
+from qwen3_vllm._core.priority import BULK, PRIORITY_HEADER
 from qwen3_vllm._core.settings import ServerSettings
 from qwen3_vllm._core.vllm_api.calls import MODEL_ROUTES, Answer, Call
 from qwen3_vllm._core.vllm_api.error_bodies import raise_for_error
@@ -62,6 +63,7 @@ class Exchange:
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
         self._headers.update(own_headers)
+        self._bulk = {} if PRIORITY_HEADER in self._headers else {PRIORITY_HEADER: BULK}
         if "Authorization" in own_headers:
             self._ask_key = None
         self._ids = RequestIds(own_headers)
@@ -118,10 +120,13 @@ class Exchange:
             extra = self._extra if path in MODEL_ROUTES else None
             body = orjson.dumps({**call.body, **extra} if extra else call.body)
         request_id = ""
+        if self._ids.checks or call.bulk:
+            headers = headers.copy()
         if self._ids.checks:
             request_id = self._ids.fresh()
-            headers = headers.copy()
             headers[REQUEST_ID] = request_id
+        if call.bulk:
+            headers.update(self._bulk)
         try:
             async with background.session().request(
                 "GET" if body is None else "POST",

@@ -57,6 +57,7 @@ class Call(Generic[T]):
         most_bytes: The most that a right answer can have; a longer one is not read to its end.
         texts: In this request, if who sends it will send parts of it where the server finds it too many.
         tentative: Sent to learn whether the server has this form; a refusal says that, and nothing of others.
+        bulk: Part of much work that nobody waits for, so that a balancer can let queries pass.
     """
 
     path: str
@@ -65,6 +66,7 @@ class Call(Generic[T]):
     most_bytes: int = _LIST_BYTES
     texts: int = 1
     tentative: bool = False
+    bulk: bool = False
 
 
 @dataclass(frozen=True, slots=True)
