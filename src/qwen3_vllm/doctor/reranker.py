@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.discovery import Served
 from qwen3_vllm._core.official_models import official_name
 from qwen3_vllm._core.reranking.client import RerankClient
 from qwen3_vllm._core.reranking.probe import RerankServer, ask_rerank_server
+from qwen3_vllm._core.served_model import Served
 from qwen3_vllm._core.vllm_api.calls import ServedModel
 from qwen3_vllm._core.vllm_api.scores import classify, score
 from qwen3_vllm.doctor import samples

@@ -12,7 +12,6 @@ from qwen3_vllm._core import prompts
 from qwen3_vllm._core.batches import send_batches
 from qwen3_vllm._core.cache_keys import CacheRole, cache_namespace
 from qwen3_vllm._core.client import Client, takes_options_of
-from qwen3_vllm._core.discovery import Served, ask_anywhere, ask_served
 from qwen3_vllm._core.embedding.collect import Collector, Lists
 from qwen3_vllm._core.embedding.probe import EmbeddingServer, ask_embedding_server
 from qwen3_vllm._core.embedding.relearn import ask_most, relearn
@@ -23,6 +22,7 @@ from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.options import options_of
+from qwen3_vllm._core.served_model import Served, ask_anywhere, ask_served
 from qwen3_vllm._core.settings import EmbeddingSettings
 from qwen3_vllm._core.texts import Failures, check_list, check_text, plural, unsendable_texts
 from qwen3_vllm._core.vllm_api.embeddings import Vectors

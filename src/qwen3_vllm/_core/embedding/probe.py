@@ -5,9 +5,9 @@ from typing import NamedTuple, get_args
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.capabilities import try_forms, try_one
-from qwen3_vllm._core.discovery import Served
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow
+from qwen3_vllm._core.served_model import Served
 from qwen3_vllm._core.settings import EmbeddingSettings
 from qwen3_vllm._core.vllm_api.calls import Call, TokenIds
 from qwen3_vllm._core.vllm_api.embeddings import EmbeddingProbe, Encoding, Vectors, WireDtype, embed_letter

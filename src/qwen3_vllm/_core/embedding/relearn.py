@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.capabilities import ask_most_texts
-from qwen3_vllm._core.discovery import ask_context
+from qwen3_vllm._core.context_length import ask_context
 from qwen3_vllm._core.embedding.probe import EmbeddingServer
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.texts import token_bound

@@ -10,7 +10,6 @@ from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.batches import plan, send_batches
 from qwen3_vllm._core.client import Client, takes_options_of
-from qwen3_vllm._core.discovery import Served, ask_anywhere, ask_served
 from qwen3_vllm._core.failures import failed
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow, send
@@ -33,6 +32,7 @@ from qwen3_vllm._core.reranking.routes import (
     shared_query,
 )
 from qwen3_vllm._core.reranking.truncation import Pair, fit, warn_of_cuts
+from qwen3_vllm._core.served_model import Served, ask_anywhere, ask_served
 from qwen3_vllm._core.settings import RerankSettings
 from qwen3_vllm._core.texts import Failures, check_list, check_text, unsendable_texts
 from qwen3_vllm._core.vllm_api.calls import Call

@@ -13,7 +13,7 @@ import numpy as np
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.capabilities import try_one
-from qwen3_vllm._core.discovery import Served, ask_limit, overlong
+from qwen3_vllm._core.context_length import ask_limit, overlong
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.reranking.samples import DOCUMENTS, QUERY, ask_samples, letters
@@ -25,6 +25,7 @@ from qwen3_vllm._core.reranking.template import (
     logits,
     same,
 )
+from qwen3_vllm._core.served_model import Served
 from qwen3_vllm._core.settings import Template
 from qwen3_vllm._core.vllm_api.calls import Call, tokenize
 from qwen3_vllm._core.vllm_api.embeddings import embed

@@ -6,7 +6,7 @@ from typing import Literal
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.capabilities import ask_most_texts
-from qwen3_vllm._core.discovery import ask_context
+from qwen3_vllm._core.context_length import ask_context
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.reranking.probe import RerankServer
 from qwen3_vllm._core.reranking.truncation import Pair

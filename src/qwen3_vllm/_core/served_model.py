@@ -1,31 +1,24 @@
-"""What a client learns from any server before its first request."""
+"""Which model of which address a client is to use, found out before its first request."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, TypeVar
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.capabilities import try_one
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.http.transport import Transport
-from qwen3_vllm._core.vllm_api.calls import Call, ServedModel, models
-from qwen3_vllm._core.vllm_api.error_bodies import is_sick, may_lack, pools_full_context
+from qwen3_vllm._core.vllm_api.calls import ServedModel, models
+from qwen3_vllm._core.vllm_api.error_bodies import is_sick, may_lack
 
-T = TypeVar("T")
 S = TypeVar("S")
 
 logger = logging.getLogger(__name__)
 
-# They say nothing about the input, and the caller's own request would meet them too.
-NO_ANSWER = (errors.ServerUnreachableError, errors.RequestTimeoutError)
-
-
 Listed: TypeAlias = list[ServedModel] | errors.Qwen3VLLMError
 _MAY_BE_ELSEWHERE = (errors.ServerError, errors.WrongServerError, errors.InvalidAnswerError)
 Role = Literal["embedding", "reranking"]
-_LONGEST_CONTEXT, _SHORTEST_CONTEXT = 2**17, 2**7  # tokens, where they must be found out
-_BELOW = 17
 _MOST_CANDIDATES = 6
 _MOST_NAMED = 10
 _OF_ROLE: Mapping[Role, str] = {"embedding": "embed", "reranking": "rerank"}
@@ -166,50 +159,3 @@ def _likelihood(name: str, role: Role) -> int:
     if any(word in low for other, word in _OF_ROLE.items() if other != role):
         return 2
     return 0 if _OF_ROLE[role] in low else 1
-
-
-def overlong(context: int) -> int:
-    """Tokens of an input that every server of this context refuses.
-
-    Not just above it: a proxy may report less than the server has, and an input of exactly the server's
-    context is what must not be tried.
-    """
-    return context + context // 2 + 3
-
-
-def ask_limit(context: int, refused: Call[Any]) -> Flow[int]:
-    """Find out how long an input may be: the whole context, or one token less.
-
-    Before 0.32.0 vLLM never answers a pooling input of exactly the context length when its scheduler splits
-    it: it reserves a position for a sampled token that never comes (vllm#29496, #55427). To try that would
-    be to hang. But the same release changed the words in which an input that is too long is refused, and
-    they come from the server itself, where /version may be a gateway's own. Other words count as old.
-
-    Args:
-        refused: A call with an input of `overlong(context)` tokens.
-    """
-    (answer,) = yield from send(replace(refused, tentative=True))
-    if isinstance(answer, NO_ANSWER):
-        raise answer
-    return context if pools_full_context(answer) else context - 1
-
-
-def ask_context(bound: int, call: Callable[[int], Call[Any]]) -> Flow[int | None]:
-    """Find out how long an input may surely be, where no refusal says so, by trying shorter ones.
-
-    Args:
-        bound: The most tokens that a refused input can have.
-        call: Makes a good request with an input of so many tokens.
-
-    Returns:
-        None if length was not what was refused.
-    """
-    longest = 1 << (bound - 1).bit_length()
-    tokens = min(longest, _LONGEST_CONTEXT)
-    while tokens >= _SHORTEST_CONTEXT:
-        # Not a power of two: an input of exactly the context length may hang.
-        answer = yield from try_one(call(tokens - _BELOW))
-        if not isinstance(answer, errors.Qwen3VLLMError):
-            return None if tokens == longest else tokens - _BELOW
-        tokens //= 2
-    return None
