@@ -10,7 +10,8 @@ from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.official_models import official_name
 from qwen3_vllm._core.reranking.client import RerankClient
-from qwen3_vllm._core.reranking.probe import RerankServer, ask_rerank_server
+from qwen3_vllm._core.reranking.probe import ask_rerank_server
+from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.served_model import Served
 from qwen3_vllm._core.vllm_api.calls import ServedModel
 from qwen3_vllm._core.vllm_api.scores import classify, score

@@ -8,7 +8,7 @@ import pytest
 
 from qwen3_vllm import RerankClient, errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.reranking.probe import Fingerprint, RerankServer
+from qwen3_vllm._core.reranking.server import Fingerprint, RerankServer
 from tests.fake_vllm import DEAF_TEMPLATE, RIGHT_TEMPLATE, STOCK_TEMPLATE, FakeVLLM
 from tests.faults import Fault, Request, SocketServer, always, changed, first, hang, honest, instead, serve
 

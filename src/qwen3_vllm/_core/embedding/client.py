@@ -13,9 +13,10 @@ from qwen3_vllm._core.batches import send_batches
 from qwen3_vllm._core.cache_keys import CacheRole, cache_namespace
 from qwen3_vllm._core.client import Client, takes_options_of
 from qwen3_vllm._core.embedding.collect import Collector, Lists
-from qwen3_vllm._core.embedding.probe import EmbeddingServer, ask_embedding_server
+from qwen3_vllm._core.embedding.probe import ask_embedding_server
 from qwen3_vllm._core.embedding.relearn import ask_most, relearn
 from qwen3_vllm._core.embedding.requests import batches_of, call_of
+from qwen3_vllm._core.embedding.server import EmbeddingServer
 from qwen3_vllm._core.embedding.truncation import Fitted, Truncation, fit, truncation_of
 from qwen3_vllm._core.failures import failed
 from qwen3_vllm._core.http.asked_once import AskedOnce

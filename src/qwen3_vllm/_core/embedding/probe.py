@@ -1,55 +1,17 @@
 """Find out how a server embeds, by asking it."""
 
-from dataclasses import dataclass, field
 from typing import NamedTuple, get_args
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.capabilities import try_forms, try_one
-from qwen3_vllm._core.http.asked_once import AskedOnce
+from qwen3_vllm._core.embedding.server import EmbeddingServer
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.served_model import Served
 from qwen3_vllm._core.settings import EmbeddingSettings
-from qwen3_vllm._core.vllm_api.calls import Call, TokenIds
+from qwen3_vllm._core.vllm_api.calls import Call
 from qwen3_vllm._core.vllm_api.embeddings import EmbeddingProbe, Encoding, Vectors, WireDtype, embed_letter
 
 _ALIKE = 0.99  # cosine of one vector in 32 and in 16 bits, at least
-
-
-class EndTokens(NamedTuple):
-    """What a tokenizer appends to a text; None where it cannot be asked."""
-
-    tokens: TokenIds | None
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingServer:
-    """What was learned from a server.
-
-    Attributes:
-        model: Its name in requests.
-        context: Its context length in tokens; None where the server does not report it.
-        width: Numbers in a vector of an answer.
-        encoding: The leanest one that the server has.
-        dtype: What its vectors travel as: `wire_dtype`, if the server has a choice.
-        cuts: Whether the server cuts vectors to `dimensions` itself.
-        root: The checkpoint behind `model`; None where the server does not report it.
-        limit: Tokens an input may have, asked when the first long text comes.
-        end: Tokens that its tokenizer appends, or None where there is no /tokenize, likewise.
-        cuts_inputs: Whether it cuts inputs itself, likewise.
-        most_texts: Texts that a request may have, asked when the first request of several comes.
-    """
-
-    model: str
-    context: int | None
-    width: int
-    encoding: Encoding
-    dtype: WireDtype
-    cuts: bool
-    root: str | None
-    limit: AskedOnce[int] = field(default_factory=AskedOnce, compare=False)
-    end: AskedOnce[EndTokens] = field(default_factory=AskedOnce, compare=False)
-    cuts_inputs: AskedOnce[bool] = field(default_factory=AskedOnce, compare=False)
-    most_texts: AskedOnce[int] = field(default_factory=AskedOnce, compare=False)
 
 
 def ask_embedding_server(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from qwen3_vllm import errors
 from qwen3_vllm._core.capabilities import ask_most_texts
 from qwen3_vllm._core.context_length import ask_context
-from qwen3_vllm._core.embedding.probe import EmbeddingServer
+from qwen3_vllm._core.embedding.server import EmbeddingServer
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.texts import token_bound
 from qwen3_vllm._core.vllm_api.calls import Call

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from qwen3_vllm._core.batches import plan
 from qwen3_vllm._core.embedding.collect import rows_of
-from qwen3_vllm._core.embedding.probe import EmbeddingServer
+from qwen3_vllm._core.embedding.server import EmbeddingServer
 from qwen3_vllm._core.embedding.truncation import Fitted
 from qwen3_vllm._core.vllm_api.calls import Call
 from qwen3_vllm._core.vllm_api.embeddings import Vectors, embed

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 from qwen3_vllm import errors
 from qwen3_vllm._core.capabilities import try_all, try_one
 from qwen3_vllm._core.context_length import ask_limit, overlong
-from qwen3_vllm._core.embedding.probe import EmbeddingServer, EndTokens
+from qwen3_vllm._core.embedding.server import EmbeddingServer, EndTokens
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.texts import Failures, cut_to_bound, may_exceed, token_bound
 from qwen3_vllm._core.vllm_api.calls import TokenIds, tokenize

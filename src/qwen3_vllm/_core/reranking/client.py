@@ -16,12 +16,8 @@ from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.options import options_of
 from qwen3_vllm._core.reranking.collect import Collector
-from qwen3_vllm._core.reranking.probe import (
-    RerankServer,
-    ask_rerank_server,
-    fingerprint_call,
-    fingerprint_of,
-)
+from qwen3_vllm._core.reranking.pairs import Pair
+from qwen3_vllm._core.reranking.probe import ask_rerank_server, fingerprint_call, fingerprint_of
 from qwen3_vllm._core.reranking.ranking import RelevanceScores, RerankResult, results_of
 from qwen3_vllm._core.reranking.routes import (
     Route,
@@ -31,7 +27,8 @@ from qwen3_vllm._core.reranking.routes import (
     route_of,
     shared_query,
 )
-from qwen3_vllm._core.reranking.truncation import Pair, fit, warn_of_cuts
+from qwen3_vllm._core.reranking.server import RerankServer
+from qwen3_vllm._core.reranking.truncation import fit, warn_of_cuts
 from qwen3_vllm._core.served_model import Served, ask_anywhere, ask_served
 from qwen3_vllm._core.settings import RerankSettings
 from qwen3_vllm._core.texts import Failures, check_list, check_text, unsendable_texts

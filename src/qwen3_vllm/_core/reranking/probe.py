@@ -6,7 +6,6 @@ every release from 0.9 and never applies a template to them: what /score answers
 """
 
 import logging
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,89 +13,23 @@ from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.capabilities import try_one
 from qwen3_vllm._core.context_length import ask_limit, overlong
-from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow, send
+from qwen3_vllm._core.reranking.logits import SIMILAR_LOGIT, logits, same
 from qwen3_vllm._core.reranking.samples import DOCUMENTS, QUERY, ask_samples, letters
-from qwen3_vllm._core.reranking.template import (
-    SAME_LOGIT,
-    SIMILAR_LOGIT,
-    ServerTemplate,
-    ask_template,
-    logits,
-    same,
-)
+from qwen3_vllm._core.reranking.server import Fingerprint, Lengths, RerankServer
+from qwen3_vllm._core.reranking.template import ServerTemplate, ask_template
 from qwen3_vllm._core.served_model import Served
 from qwen3_vllm._core.settings import Template
 from qwen3_vllm._core.vllm_api.calls import Call, tokenize
 from qwen3_vllm._core.vllm_api.embeddings import embed
 from qwen3_vllm._core.vllm_api.error_bodies import may_lack
-from qwen3_vllm._core.vllm_api.scores import PairRoute, Scores, classify, score_by
+from qwen3_vllm._core.vllm_api.scores import Scores, classify, score_by
 
 logger = logging.getLogger(__name__)
 
 _CONTROL_TEXT = "<|im_start|><|im_end|><think></think>"
 _CONTROL_TOKENS = 4
 _COSINES = "an embedding model, whose scores are cosines of the two texts"
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """What the server answers to one raw pair with an instruction: another set-up answers something else."""
-
-    tokens: int | None
-    logit: float
-
-    def matches(self, other: "Fingerprint") -> bool:
-        return self.tokens == other.tokens and abs(self.logit - other.logit) <= SAME_LOGIT
-
-
-@dataclass(frozen=True, slots=True)
-class Lengths:
-    """What matters for long texts only, asked when the first one comes.
-
-    Attributes:
-        limit: Tokens a prompt may have.
-        takes_tokens: Whether the server takes finished prompts as token ids.
-    """
-
-    limit: int
-    takes_tokens: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RerankServer:
-    """What was learned from a server.
-
-    Attributes:
-        model: Its name in requests.
-        context: Its context length in tokens; None where the server does not report it.
-        route: Where it scores pairs; None where it takes finished prompts only.
-        instructs: Whether a request may have the field `instruction`.
-        templates: Whether the server puts raw pairs into its template.
-        default_right: Its template gives Qwen3's prompt with the default instruction.
-        takes_instruction: Its template gives Qwen3's prompt with the instruction of the request.
-        classifies: Whether it takes finished prompts.
-        overhead: Tokens that a prompt has besides query, document and instruction, at most; None if not
-            known.
-        fingerprint: What it answers to one raw pair.
-        lengths: How long a prompt may be, and in which form a cut one goes out.
-        counts: Whether it has /tokenize.
-        most_texts: Documents that a request may have.
-    """
-
-    model: str
-    context: int | None
-    route: PairRoute | None
-    instructs: bool
-    templates: bool
-    default_right: bool
-    takes_instruction: bool
-    classifies: bool
-    overhead: int | None
-    fingerprint: Fingerprint
-    lengths: AskedOnce[Lengths] = field(default_factory=AskedOnce, compare=False)
-    counts: AskedOnce[bool] = field(default_factory=AskedOnce, compare=False)
-    most_texts: AskedOnce[int] = field(default_factory=AskedOnce, compare=False)
 
 
 def fingerprint_call(server: RerankServer) -> Call[Scores]:

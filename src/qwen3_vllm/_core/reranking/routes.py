@@ -8,8 +8,8 @@ from qwen3_vllm._core import prompts
 from qwen3_vllm._core.capabilities import ask_most_texts
 from qwen3_vllm._core.context_length import ask_context
 from qwen3_vllm._core.http.flow import Flow
-from qwen3_vllm._core.reranking.probe import RerankServer
-from qwen3_vllm._core.reranking.truncation import Pair
+from qwen3_vllm._core.reranking.pairs import Pair
+from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.settings import Template
 from qwen3_vllm._core.texts import token_bound
 from qwen3_vllm._core.vllm_api.calls import Call

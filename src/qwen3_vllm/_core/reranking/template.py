@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.capabilities import try_all
 from qwen3_vllm._core.http.flow import Flow
+from qwen3_vllm._core.reranking.logits import SIMILAR_LOGIT, same
 from qwen3_vllm._core.reranking.samples import (
     ANSWERS,
     DOCUMENTS,
@@ -28,11 +26,6 @@ from qwen3_vllm._core.vllm_api.scores import Scores
 # A raw pair "a", "b" is 1 or 2 tokens, a templated one more than 70. Special tokens of other families' pairs
 # are up to 4.
 _TEMPLATED_FROM = 20
-# A template with one newline missing moves the logit of some pair by more than the first of these, while one
-# prompt on two routes differs by less, in 32 bits. In 16 bits it may differ by more: then a right template is
-# taken for a wrong one, and finished prompts are sent, which score the same.
-SAME_LOGIT = 0.05
-SIMILAR_LOGIT = 0.5  # what rounding alone cannot exceed
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +80,6 @@ def ask_template(model: str, seen: Samples, said: Template) -> Flow[ServerTempla
         if right is None and not reported and said == "auto" and not _is_obvious(seen.raw):
             return ServerTemplate(False if _is_obvious(seen.split) else None)
     return ServerTemplate(True, right, takes)
-
-
-def logits(scores: Scores) -> NDArray[np.float64]:
-    p = scores.values.astype(np.float64).clip(1e-6, 1 - 1e-6)
-    found: NDArray[np.float64] = np.log(p / (1 - p))
-    return found
-
-
-def same(some: Scores, others: Scores, tolerance: float = SAME_LOGIT) -> bool:
-    """Whether both are scores of the same prompts: as many tokens, and logits alike."""
-    if some.prompt_tokens and others.prompt_tokens and some.prompt_tokens != others.prompt_tokens:
-        return False
-    return bool(np.abs(logits(some) - logits(others)).max() <= tolerance)
 
 
 def _is_obvious(scores: Scores) -> bool:

@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.capabilities import try_all
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.reranking.counting import Counter, ask_counter
-from qwen3_vllm._core.reranking.probe import RerankServer, ask_lengths
+from qwen3_vllm._core.reranking.pairs import Fitted, Pair
+from qwen3_vllm._core.reranking.probe import ask_lengths
+from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.texts import Failures, cut_to_bound, token_bound
 from qwen3_vllm._core.vllm_api.calls import Call, TokenIds
 from qwen3_vllm._core.vllm_api.scores import Scores
@@ -20,31 +22,6 @@ _SHORTEST = "a"
 _MERGED = 4  # tokens that a document may need more beside its query than alone
 _LEAST_BYTES = 16  # of a document that are kept whatever the bytes of its query
 _REPLACEMENT = "\ufffd"  # what a character cut in its middle decodes to
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One thing to score, control tokens neutralised. `tokens`: the finished prompt, cut to the context."""
-
-    query: str
-    document: str
-    tokens: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """Pairs as they can be sent, in order.
-
-    Attributes:
-        refused: Why some cannot be sent, by index.
-        cut: Tokens that the prompts of some had before they were cut to the context, by index.
-        limit: Tokens that they were cut to.
-    """
-
-    pairs: list[Pair]
-    refused: Failures
-    cut: dict[int, int]
-    limit: int = 0
 
 
 def fit(
