@@ -18,10 +18,9 @@ from types import FrameType
 from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from demo.corpus import CorpusError, Passage, read_corpus
+from demo.tables import Ranked, ranking
 from qwen3_vllm._core.official_models import Role
 from qwen3_vllm.errors import Qwen3VLLMError
 from qwen3_vllm.langchain import Qwen3VLLMEmbeddings, Qwen3VLLMReranker
@@ -34,6 +33,7 @@ DEMO = Path(__file__).parent
 CORPUS = DEMO / "corpus.jsonl"
 QUERIES = DEMO / "queries.jsonl"
 DEMO_MODELS = DEMO / "models"
+MODELS_VARIABLE = "QWEN3_MODELS"
 LOGS = DEMO.parent / ".cache" / "logs"
 
 ROLES: tuple[Role, ...] = ("embedding", "reranker")
@@ -104,35 +104,60 @@ def choose_texts(arguments: Sequence[str]) -> tuple[list[Passage], list[Query]]:
 
 
 def demonstrate(passages: Sequence[Passage], queries: Sequence[Query]) -> None:
-    """Serve the models, embed the passages, and show each query's candidates before and after reranking."""
+    """Serve the models, and show what they do with the queries."""
+    with served() as (embedding, reranker):
+        store = InMemoryVectorStore(Qwen3VLLMEmbeddings(base_url=embedding.base_url))
+        embed(store, passages)
+        present(queries, store, Qwen3VLLMReranker(base_url=reranker.base_url, top_n=None))
+        console.print("Stopping the servers")
+
+
+@contextmanager
+def served() -> Iterator[list[Server]]:
+    """Serve both models; yields the embedding server and the reranker once they answer."""
     models = find_models()
     servers = [new_server(role, model) for role, model in models.items()]
     for server in servers:
         console.print(f"Starting the {server.name} server on {server.base_url} (log: {server.log_path})")
     with progress_shown() as on_progress, running(servers, on_progress=on_progress):
         on_progress(None)
-        embedding, reranker = servers
-        store = InMemoryVectorStore(Qwen3VLLMEmbeddings(base_url=embedding.base_url))
-        embed(store, passages)
-        compressor = Qwen3VLLMReranker(base_url=reranker.base_url, top_n=None)
-        for query in queries[:SHOWN_QUERIES]:
-            show(query, store, compressor)
-        console.print("\nBefore: the place by vector search. After: the place by the reranker's P(yes).")
-        if any(query.relevant for query in queries):
-            console.print("Green: known to answer the query.")
-            judge(queries, store, compressor)
-        console.print("Stopping the servers")
+        yield servers
+
+
+def present(
+    queries: Sequence[Query],
+    store: InMemoryVectorStore,
+    reranker: Qwen3VLLMReranker,
+    *,
+    shown: int = SHOWN_QUERIES,
+) -> None:
+    """Show the first queries' candidates after reranking, and how good the rankings of all are."""
+    for query in queries[:shown]:
+        show(query, store, reranker)
+    legend = "Moved: places up or down from vector search, which ranks by cosine."
+    judged = [query for query in queries if query.relevant]
+    if not judged:
+        console.print(legend)
+        return
+    console.print(f"{legend} ✓: known to answer.")
+    judge([query for query in judged if not query.across], store, reranker)
+    across = [query for query in judged if query.across]
+    if os.environ.get(MODELS_VARIABLE):
+        judge(across, store, reranker)
+    else:
+        console.print(
+            f"{len(across)} questions in another language are left out: these models do not translate"
+        )
 
 
 def find_models() -> dict[Role, str]:
     """Return the folder for each role: from QWEN3_MODELS, else the demo's own."""
-    folder = os.environ.get("QWEN3_MODELS")
+    folder = os.environ.get(MODELS_VARIABLE)
     if folder:
         return {role: resolve_model(None, role, Path(folder).expanduser()) for role in ROLES}
     console.print(
-        "Serving the small checkpoints of demo/models, trained for this demo: they compare words and\n"
-        "know little of the world. QWEN3_MODELS=DIR serves real ones: DIR/Qwen3-Embedding-0.6B and\n"
-        "DIR/Qwen3-Reranker-0.6B, say.",
+        "These are tiny models, made for this demo: they match words, and know little of the world.\n"
+        f"{MODELS_VARIABLE}=DIR serves real ones: DIR/Qwen3-Embedding-0.6B and DIR/Qwen3-Reranker-0.6B, say.",
         style="yellow",
     )
     return {role: resolve_model(None, role, DEMO_MODELS) for role in ROLES}
@@ -175,46 +200,38 @@ def embed(store: InMemoryVectorStore, passages: Sequence[Passage]) -> None:
 
 
 def show(query: Query, store: InMemoryVectorStore, reranker: Qwen3VLLMReranker) -> None:
-    """Print the candidates of one query, best first after reranking, with their places before it."""
+    """Print the candidates of one query, best first after reranking."""
     found = store.similarity_search_with_score(query.text, k=CANDIDATES)
     candidates = [
         Document(document.page_content, metadata={**document.metadata, "before": place, "cosine": cosine})
         for place, (document, cosine) in enumerate(found, start=1)
     ]
-    table = Table(title=Text(query.text), title_justify="left", title_style="bold", expand=True)
-    for heading in ("After", "Before", "Relevance", "Cosine"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("Passage", ratio=1, no_wrap=True, overflow="ellipsis")
-    for after, document in enumerate(reranker.compress_documents(candidates, query.text), start=1):
-        facts = document.metadata
-        answers = facts["id"] in query.relevant
-        table.add_row(
-            str(after),
-            str(facts["before"]),
-            f"{facts['relevance_score']:.4f}",
-            f"{facts['cosine']:.4f}",
-            Text(" ".join(document.page_content.split())),
-            style="green" if answers else None,
+    passages = [
+        Ranked(
+            document.page_content,
+            before=document.metadata["before"],
+            cosine=document.metadata["cosine"],
+            relevance_score=document.metadata["relevance_score"],
+            is_answer=document.metadata["id"] in query.relevant,
         )
+        for document in reranker.compress_documents(candidates, query.text)
+    ]
     console.print()
-    console.print(table)
+    console.print(ranking(query.text, passages))
 
 
 def judge(queries: Sequence[Query], store: InMemoryVectorStore, reranker: Qwen3VLLMReranker) -> None:
-    """Print nDCG@10 over the labelled queries, before and after reranking."""
-    table = Table(title="nDCG@10 of the labelled questions", title_justify="left", title_style="bold")
-    for heading in ("Questions", "Number", "Vector search", "Reranked"):
-        table.add_column(heading, justify="left" if heading == "Questions" else "right")
-    for name, across in (("in the language of the answer", False), ("in the other language", True)):
-        chosen = [query for query in queries if query.across is across]
-        before, after = [], []
-        for query in chosen:
-            found = store.similarity_search(query.text, k=JUDGED)
-            before.append(ndcg(query, found))
-            after.append(ndcg(query, reranker.compress_documents(found, query.text)))
-        table.add_row(name, str(len(chosen)), f"{mean(before):.2f}", f"{mean(after):.2f}")
-    console.print()
-    console.print(table)
+    """Print nDCG@10 over labelled queries, before and after reranking."""
+    before, after = [], []
+    for query in queries:
+        found = store.similarity_search(query.text, k=JUDGED)
+        before.append(ndcg(query, found))
+        after.append(ndcg(query, reranker.compress_documents(found, query.text)))
+    language = "another language than" if queries[0].across else "the language of"
+    console.print(
+        f"nDCG@10 of {len(queries)} questions in {language} their answers: "
+        f"{mean(before):.2f} by vector search, {mean(after):.2f} reranked"
+    )
 
 
 def ndcg(query: Query, ranking: Sequence[Document], k: int = 10) -> float:

@@ -33,9 +33,10 @@ def test_shows_that_reranking_helps() -> None:
     done = demo()
 
     assert done.returncode == 0, done.stdout + done.stderr
-    (row,) = (line for line in done.stdout.splitlines() if "in the language of the answer" in line)
-    before, after = (float(cell) for cell in re.findall(r"\d\.\d\d", row))
-    assert after > before + 0.1
+    before, after = re.findall(
+        r"in the language of their answers: (0\.\d\d) .*, (0\.\d\d) reranked", done.stdout
+    )[0]
+    assert float(after) > float(before) + 0.1
 
 
 def test_reranks_the_users_file(
