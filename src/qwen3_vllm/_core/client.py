@@ -1,10 +1,9 @@
 """What both clients are: settings that do not change, and one transport to their server."""
 
 import inspect
-import logging
 from abc import ABC, abstractmethod
 from asyncio import sleep as asleep
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import sleep
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar
 
@@ -12,11 +11,8 @@ from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.readiness import Waiting
 from qwen3_vllm._core.settings import ServerSettings, check_picklable
-from qwen3_vllm._core.texts import without_surrogates
 from qwen3_vllm._core.usage import Usage
 from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
-
-logger = logging.getLogger(__name__)
 
 C = TypeVar("C")
 P = ParamSpec("P")
@@ -101,15 +97,6 @@ class Client(ABC, Generic[S]):
 
     async def _atry(self) -> None:
         await self._transport.arun(self._smallest_request())
-
-    def _sendable(self, texts: Sequence[Any]) -> Sequence[Any]:
-        """All texts of a call: with `invalid_text="replace"`, without what UTF-8 cannot hold."""
-        if self._settings.invalid_text == "error":
-            return texts
-        sendable, changed = without_surrogates(texts)
-        if changed:
-            logger.warning("%d of %d texts had lone surrogates, sent as U+FFFD", changed, len(texts))
-        return sendable
 
     @abstractmethod
     def _smallest_request(self) -> Flow[object]:

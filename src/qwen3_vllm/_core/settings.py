@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, TypeAlias, get_args
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from qwen3_vllm._core.invalid_text import InvalidText
 from qwen3_vllm._core.option_values import (
     AskKey,
     bare_key,
@@ -94,7 +95,7 @@ class ServerSettings(Options):
     verify: bool | str | SkipJsonSchema[ssl.SSLContext] = True
     cert: Certificate | None = None
     proxy: SecretStr | Literal[False] | None = Field(default=None, exclude=True, repr=False)
-    invalid_text: Literal["error", "replace"] = "error"
+    invalid_text: InvalidText = "error"
     extra_body: dict[str, Any] | None = Field(default=None, repr=False)
 
     _check_base_url = field_validator("base_url")(checked_base_url)

@@ -15,7 +15,7 @@ _MOST_TOKENS_A_CHARACTER = 12  # UTF-8 has 4 bytes at most, and NFC triples some
 
 def check_text(text: object, name: str) -> None:
     """Raise InputError unless `text` can be sent."""
-    reason = _unsendable(text)
+    reason = why_unsendable(text)
     if reason:
         raise errors.InputError(f"{name} {reason}")
 
@@ -39,24 +39,10 @@ def unsendable_texts(texts: Sequence[object], noun: str) -> Failures:
         return {}
     found: Failures = {}
     for index, text in enumerate(texts):
-        reason = _unsendable(text)
+        reason = why_unsendable(text)
         if reason:
             found[index] = errors.InputError(reason)
     return found
-
-
-def without_surrogates(texts: Sequence[Any]) -> tuple[list[Any], int]:
-    """Put U+FFFD for each lone surrogate, which UTF-8 cannot hold; and in how many texts that was.
-
-    Two that make a pair become its character. What is not a string stays as it is.
-    """
-    kept = list(texts)
-    changed = 0
-    for index, text in enumerate(kept):
-        if isinstance(text, str) and _unsendable(text):
-            kept[index] = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-            changed += 1
-    return kept, changed
 
 
 def _all_ascii(texts: Iterable[Any]) -> bool:
@@ -66,7 +52,7 @@ def _all_ascii(texts: Iterable[Any]) -> bool:
         return False
 
 
-def _unsendable(text: object) -> str | None:
+def why_unsendable(text: object) -> str | None:
     if not isinstance(text, str):
         return f"is not a string but {type(text).__name__}"
     if text.isascii():

@@ -1,64 +1,16 @@
 """RerankClient: the relevance of documents to a query, from a vLLM server of Qwen3-Reranker."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from qwen3_vllm import errors
-from qwen3_vllm._core import prompts
-from qwen3_vllm._core.batches import plan, send_batches
 from qwen3_vllm._core.client import Client, takes_options_of
-from qwen3_vllm._core.failures import failed
-from qwen3_vllm._core.http.asked_once import AskedOnce
-from qwen3_vllm._core.http.flow import Flow, send
+from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.options import options_of
-from qwen3_vllm._core.reranking.collect import Collector
-from qwen3_vllm._core.reranking.pairs import Pair
-from qwen3_vllm._core.reranking.probe import ask_rerank_server, fingerprint_call, fingerprint_of
-from qwen3_vllm._core.reranking.ranking import RelevanceScores, RerankResult, results_of
-from qwen3_vllm._core.reranking.routes import (
-    Route,
-    ask_most_pairs,
-    call_of,
-    find_context,
-    route_of,
-    shared_query,
-)
+from qwen3_vllm._core.reranking.flows import START, RerankFlows
+from qwen3_vllm._core.reranking.ranking import RelevanceScores, RerankResult
 from qwen3_vllm._core.reranking.server import RerankServer
-from qwen3_vllm._core.reranking.truncation import fit, warn_of_cuts
-from qwen3_vllm._core.served_model import Served, ask_anywhere, ask_served
 from qwen3_vllm._core.settings import RerankSettings
-from qwen3_vllm._core.texts import Failures, check_list, check_text, unsendable_texts
-from qwen3_vllm._core.vllm_api.calls import Call
-from qwen3_vllm._core.vllm_api.error_bodies import context_in, is_too_long, may_lack
-from qwen3_vllm._core.vllm_api.scores import Scores
-
-_START = "qwen3-vllm serve reranker"
-# vLLM tokenises a request before its engine sees any of it, so parts of one query overlap. On one H100, 100
-# documents of 128 tokens took 196 ms in one request, 148 ms in ten, 138 ms in twenty, 176 ms in a hundred.
-_REQUESTS_A_QUERY = 10
-_SMALLEST_REQUEST = 4
-_MOST_LESSONS = 3  # of the failures of one call: a context, and the true one
-
-
-class _Scored(NamedTuple):
-    """Different pairs, scored: failures, and tokens before a cut to `limit`, by index."""
-
-    scores: RelevanceScores
-    failures: Failures
-    cut: dict[int, int]
-    limit: int
-
-    def with_again(self, indexes: list[int], again: "_Scored") -> "_Scored":
-        """Put the pairs at `indexes`, scored again, in their places."""
-        self.scores[indexes] = again.scores
-        failures = {index: error for index, error in self.failures.items() if index not in indexes}
-        failures |= {indexes[place]: error for place, error in again.failures.items()}
-        cut = self.cut | {indexes[place]: length for place, length in again.cut.items()}
-        return _Scored(self.scores, failures, cut, again.limit or self.limit)
 
 
 class RerankClient(Client[RerankSettings]):
@@ -76,9 +28,8 @@ class RerankClient(Client[RerankSettings]):
 
     def _begin(self, settings: RerankSettings) -> None:
         self._settings = settings
-        self._transport = Transport(settings, start_command=_START)
-        self._server: AskedOnce[RerankServer] = AskedOnce()
-        self._connections_known = 0
+        self._transport = Transport(settings, start_command=START)
+        self._flows = RerankFlows(settings, self._transport)
 
     @takes_options_of(RerankSettings)
     def with_options(self, **changes: Any) -> "RerankClient":
@@ -104,13 +55,13 @@ class RerankClient(Client[RerankSettings]):
             Qwen3VLLMError: What else can go wrong, see `qwen3_vllm.errors`. Whatever it is, `error.partial`
                 has the scores of the other documents, and `error.errors` the failures by index.
         """
-        return self._transport.run(self._score(query, documents, instruction))
+        return self._transport.run(self._flows.score(query, documents, instruction))
 
     async def ascore(
         self, query: str | Sequence[str], documents: Sequence[str], *, instruction: str | None = None
     ) -> RelevanceScores:
         """Score documents; see `score`."""
-        return await self._transport.arun(self._score(query, documents, instruction))
+        return await self._transport.arun(self._flows.score(query, documents, instruction))
 
     def rerank(
         self,
@@ -125,7 +76,7 @@ class RerankClient(Client[RerankSettings]):
         Raises:
             As `score`.
         """
-        return self._transport.run(self._rerank(query, documents, top_n, instruction))
+        return self._transport.run(self._flows.rerank(query, documents, top_n, instruction))
 
     async def arerank(
         self,
@@ -136,182 +87,12 @@ class RerankClient(Client[RerankSettings]):
         instruction: str | None = None,
     ) -> list[RerankResult]:
         """Rank documents; see `rerank`."""
-        return await self._transport.arun(self._rerank(query, documents, top_n, instruction))
-
-    # --- flows -----------------------------------------------------------------------------------------
-
-    def _rerank(
-        self, query: str, documents: Sequence[str], top_n: int | None, instruction: str | None
-    ) -> Flow[list[RerankResult]]:
-        if not isinstance(query, str) or self._settings.invalid_text == "error":
-            check_text(query, "the query")
-        if top_n is not None and (not isinstance(top_n, int | np.integer) or top_n < 0):
-            raise errors.InputError(f"top_n must be 0 or more, or None for all, not {top_n!r}")
-        scores = yield from self._score(query, documents, instruction)
-        return results_of(scores)[:top_n]
-
-    def _score(
-        self, query: str | Sequence[str], documents: Sequence[str], instruction: str | None
-    ) -> Flow[RelevanceScores]:
-        task = self._settings.instruction if instruction is None else instruction
-        check_text(task, "the instruction")
-        if not task.strip():
-            raise errors.InputError("the instruction is empty; leave it out for Qwen's own")
-        check_list(documents, "document")
-        one = isinstance(query, str) or not isinstance(query, Sequence | np.ndarray)
-        if not one:
-            check_list(query, "query")
-        asked: Sequence[Any] = [query] if one else query
-        sendable = self._sendable([*asked, *documents])
-        asked, documents = sendable[: len(asked)], sendable[len(asked) :]
-        failures = unsendable_texts(documents, "document")
-        if one:
-            check_text(asked[0], "the query")
-            queries: Sequence[str] = [asked[0]] * len(documents)
-        else:
-            bad_queries = unsendable_texts(asked, "query")
-            failures |= {i: errors.InputError(f"has a query that {why}") for i, why in bad_queries.items()}
-            queries = asked
-            if len(queries) != len(documents):
-                raise errors.InputError(
-                    f"{len(queries)} queries for {len(documents)} documents: pass one query, or one for each"
-                )
-        unique: dict[Pair, int] = {}
-        rows = [
-            -1
-            if index in failures
-            else unique.setdefault(Pair(prompts.neutralise(q), prompts.neutralise(d)), len(unique))
-            for index, (q, d) in enumerate(zip(queries, documents, strict=True))
-        ]
-        scores, refused, cut, limit = yield from self._score_pairs(list(unique), prompts.neutralise(task))
-        failures |= {index: refused[row] for index, row in enumerate(rows) if row in refused}
-        if cut:
-            warn_of_cuts(
-                [cut[row] for index, row in enumerate(rows) if row in cut and index not in failures],
-                limit,
-                len(rows),
-            )
-        result = scores[rows] if len(scores) else np.full(len(rows), np.nan, np.float32)
-        if failures:
-            result[list(failures)] = np.nan
-            raise failed(failures, len(rows), "document", result)
-        return result
-
-    def _score_pairs(self, pairs: list[Pair], task: str) -> Flow[_Scored]:
-        """Score different pairs; once more if the server turns out to be another than before."""
-        if not pairs:
-            return _Scored(np.empty(0, np.float32), {}, {}, 0)
-        server = yield from self._server.get(self._ask_server)
-        scored, changed = yield from self._score_on(server, pairs, task)
-        if changed:
-            self._server.forget()
-            try:
-                server = yield from self._server.get(self._ask_server)
-            except (errors.ServerError, errors.InvalidAnswerError):
-                return scored  # what failed is the error
-            scored, _ = yield from self._score_on(server, pairs, task)
-        for _ in range(_MOST_LESSONS):
-            context = None
-            too_long = [index for index, error in scored.failures.items() if is_too_long(error)]
-            if too_long:
-                lengths = [context_in(scored.failures[index]) or server.context for index in too_long]
-                context = min((length for length in lengths if length), default=None)
-            elif any(map(may_lack, scored.failures.values())):
-                too_long, context = yield from find_context(server, scored.failures, pairs)
-            if context is None:
-                break
-            if context != server.context:
-                server.lengths.forget()
-            server = self._server.value = replace(server, context=context)
-            again, _ = yield from self._score_on(server, [pairs[i] for i in too_long], task, surely=True)
-            scored = scored.with_again(too_long, again)
-        return scored
-
-    def _score_on(
-        self, server: RerankServer, pairs: list[Pair], task: str, *, surely: bool = False
-    ) -> Flow[tuple[_Scored, bool]]:
-        """Score pairs on a server that is known; tells also whether it no longer is what was known.
-
-        `surely`: it has refused them for their length, so that they must be cut even where nobody counts.
-        """
-
-        def route(pair: Pair) -> Route:
-            return route_of(server, pair, task, self._settings.template)
-
-        fitted = yield from fit(
-            pairs,
-            task,
-            server,
-            max_tokens_per_doc=self._settings.max_tokens_per_doc,
-            truncate=self._settings.truncate,
-            tokenizer=self._settings.tokenizer,
-            measure=(lambda pair: call_of(server, route(pair), [pair], task)) if surely else None,
-        )
-        pairs, refused = fitted.pairs, fitted.refused
-        collector = Collector(len(pairs))
-        routes: dict[tuple[Route, str], list[int]] = {}
-        for index, pair in enumerate(pairs):
-            if index not in refused:
-                way = route(pair)
-                routes.setdefault((way, shared_query(server, way, pair)), []).append(index)
-        taken = {index: way for (way, _), indexes in routes.items() for index in indexes}
-
-        def call(batch: list[int]) -> Call[Scores]:
-            return call_of(server, taken[batch[0]], [pairs[index] for index in batch], task)
-
-        def batches(most: int) -> list[list[int]]:
-            return [batch for indexes in routes.values() for batch in plan(indexes, sizes, most)]
-
-        sizes = [len(pair.document) for pair in pairs]
-        share = max(_SMALLEST_REQUEST, -(-len(pairs) // _REQUESTS_A_QUERY))
-        most = min(self._settings.batch_size, share)
-        known = server.most_texts.value
-        planned = batches(min(most, known or most))
-        failures, any_refused = yield from send_batches(planned, call, collector)
-        doubtful = [index for index, error in failures.items() if may_lack(error) and not is_too_long(error)]
-        if any_refused or doubtful:
-            known = yield from ask_most_pairs(server, self._settings.batch_size)
-            if doubtful and known < max(map(len, planned)):
-                routes = {way: [i for i in indexes if i in doubtful] for way, indexes in routes.items()}
-                again, _ = yield from send_batches(batches(known), call, collector)
-                failures = {i: e for i, e in failures.items() if i not in doubtful} | again
-        none_scored = len(failures) == len(taken)
-        changed = not surely and any(_of_another_server(e, server, none_scored) for e in failures.values())
-        if not changed and not none_scored:
-            changed = not (yield from self._is_still(server))
-        return _Scored(collector.scores, refused | failures, fitted.cut, fitted.limit), changed
-
-    def _is_still(self, server: RerankServer) -> Flow[bool]:
-        """Whether the server treats a pair as it did; asked when it may be another process by now."""
-        if self._transport.connections_made == self._connections_known:
-            return True
-        (answer,) = yield from send(fingerprint_call(server))
-        if isinstance(answer, errors.Qwen3VLLMError):
-            return not may_lack(answer)
-        self._connections_known = self._transport.connections_made
-        return server.fingerprint.matches(fingerprint_of(answer))
+        return await self._transport.arun(self._flows.rerank(query, documents, top_n, instruction))
 
     def _smallest_request(self) -> Flow[object]:
-        return self._score("ready", ["ready"], None)
-
-    def _ask_server(self) -> Flow[RerankServer]:
-        def ask(served: Served) -> Flow[RerankServer]:
-            return ask_rerank_server(served, self._transport.root, _START, self._settings.template)
-
-        server = yield from ask_anywhere(
-            self._transport, lambda listed: ask_served(self._settings.model, "reranking", listed, ask)
-        )
-        self._connections_known = self._transport.connections_made
-        return server
+        return self._flows.score("ready", ["ready"], None)
 
 
 def server_of(client: RerankClient) -> RerankServer:
     """What a client knows of its server; asks it if it has not been asked."""
-    return client._transport.run(client._server.get(client._ask_server))
-
-
-def _of_another_server(error: errors.Qwen3VLLMError, server: RerankServer, none_scored: bool) -> bool:
-    """Whether the server seems another than the one that was asked: what fits there is not too long."""
-    if is_too_long(error):
-        return server.context is not None
-    return may_lack(error) and (none_scored or not isinstance(error, errors.BadRequestError))
+    return client._transport.run(client._flows.known_server())

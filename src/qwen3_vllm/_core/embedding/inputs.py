@@ -1,0 +1,61 @@
+"""The texts of a call, checked and made into prompts."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from qwen3_vllm import errors
+from qwen3_vllm._core import prompts
+from qwen3_vllm._core.invalid_text import InvalidText, sendable
+from qwen3_vllm._core.texts import Failures, check_list, check_text, unsendable_texts
+
+
+class Prompted(NamedTuple):
+    """The prompts of all texts but the unsendable ones, which are failures by index."""
+
+    prompts: list[str]
+    unsendable: Failures
+
+
+def prompted_queries(
+    texts: Sequence[str], instruction: str | Sequence[str], invalid_text: InvalidText
+) -> Prompted:
+    """Put the instruction before each query: one for all, or one for each.
+
+    Raises:
+        InputError: Not a list, an instruction that cannot be sent, or not as many as there are queries.
+    """
+    check_list(texts, "query")
+    texts = sendable(texts, invalid_text)
+    bad = unsendable_texts(texts, "query")
+    if isinstance(instruction, str) or not isinstance(instruction, Sequence | np.ndarray):
+        check_text(instruction, "the instruction")
+        tasks: Sequence[str] = [instruction] * len(texts)
+    else:
+        bad_tasks = unsendable_texts(instruction, "instruction")
+        bad |= {i: errors.InputError(f"has an instruction that {why}") for i, why in bad_tasks.items()}
+        tasks = instruction
+        if len(tasks) != len(texts):
+            raise errors.InputError(
+                f"{len(tasks)} instructions for {len(texts)} queries: pass one, or one for each query"
+            )
+    prompted = [
+        prompts.embedding_query(query, task)
+        for index, (query, task) in enumerate(zip(texts, tasks, strict=True))
+        if index not in bad
+    ]
+    return Prompted(prompted, bad)
+
+
+def prompted_documents(texts: Sequence[str], invalid_text: InvalidText) -> Prompted:
+    """Make documents into prompts.
+
+    Raises:
+        InputError: It is not a list.
+    """
+    check_list(texts, "document")
+    texts = sendable(texts, invalid_text)
+    bad = unsendable_texts(texts, "document")
+    good = [text for index, text in enumerate(texts) if index not in bad] if bad else texts
+    return Prompted(list(map(prompts.embedding_document, good)), bad)
