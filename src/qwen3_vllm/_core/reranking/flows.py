@@ -1,14 +1,13 @@
 """What the methods of a RerankClient send, and what they make of the results."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.batches import plan, send_batches
+from qwen3_vllm._core.batches import send_batches
 from qwen3_vllm._core.failures import failed
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow, send
@@ -18,27 +17,19 @@ from qwen3_vllm._core.reranking.inputs import check_query, check_task, check_top
 from qwen3_vllm._core.reranking.pairs import Pair
 from qwen3_vllm._core.reranking.probe import ask_rerank_server, fingerprint_call, fingerprint_of
 from qwen3_vllm._core.reranking.ranking import RelevanceScores, RerankResult, results_of
-from qwen3_vllm._core.reranking.routes import (
-    Route,
-    ask_most_pairs,
-    call_of,
-    find_context,
-    route_of,
-    shared_query,
-)
+from qwen3_vllm._core.reranking.relearn import ask_most, relearn, seems_another
+from qwen3_vllm._core.reranking.requests import Requests, call_of_one
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.reranking.truncation import fit, warn_of_cuts
 from qwen3_vllm._core.served_model import Served, ask_anywhere, ask_served
 from qwen3_vllm._core.settings import RerankSettings
 from qwen3_vllm._core.texts import Failures
-from qwen3_vllm._core.vllm_api.calls import Call
-from qwen3_vllm._core.vllm_api.error_bodies import context_in, is_too_long, may_lack
-from qwen3_vllm._core.vllm_api.scores import Scores
+from qwen3_vllm._core.vllm_api.error_bodies import is_too_long, may_lack
 
 START = "qwen3-vllm serve reranker"
 # vLLM tokenises a request before its engine sees any of it, so parts of one query overlap. On one H100, 100
 # documents of 128 tokens took 196 ms in one request, 148 ms in ten, 138 ms in twenty, 176 ms in a hundred.
-_REQUESTS_A_QUERY = 10
+_REQUESTS_PER_QUERY = 10
 _SMALLEST_REQUEST = 4
 _MOST_LESSONS = 3  # of the failures of one call: a context, and the true one
 
@@ -111,20 +102,13 @@ class RerankFlows:
                 return scored  # what failed is the error
             scored, _ = yield from self._score_on(server, pairs, task)
         for _ in range(_MOST_LESSONS):
-            context = None
-            too_long = [index for index, error in scored.failures.items() if is_too_long(error)]
-            if too_long:
-                lengths = [context_in(scored.failures[index]) or server.context for index in too_long]
-                context = min((length for length in lengths if length), default=None)
-            elif any(map(may_lack, scored.failures.values())):
-                too_long, context = yield from find_context(server, scored.failures, pairs)
-            if context is None:
+            learned = yield from relearn(server, scored.failures, pairs)
+            if learned is None:
                 break
-            if context != server.context:
-                server.lengths.forget()
-            server = self.server.value = replace(server, context=context)
-            again, _ = yield from self._score_on(server, [pairs[i] for i in too_long], task, surely=True)
-            scored = scored.with_again(too_long, again)
+            server, again = learned
+            self.server.value = server
+            cut, _ = yield from self._score_on(server, [pairs[i] for i in again], task, surely=True)
+            scored = scored.with_again(again, cut)
         return scored
 
     def _score_on(
@@ -134,10 +118,7 @@ class RerankFlows:
 
         `surely`: it has refused them for their length, so that they must be cut even where nobody counts.
         """
-
-        def route(pair: Pair) -> Route:
-            return route_of(server, pair, task, self._settings.template)
-
+        template = self._settings.template
         fitted = yield from fit(
             pairs,
             task,
@@ -145,41 +126,33 @@ class RerankFlows:
             max_tokens_per_doc=self._settings.max_tokens_per_doc,
             truncate=self._settings.truncate,
             tokenizer=self._settings.tokenizer,
-            measure=(lambda pair: call_of(server, route(pair), [pair], task)) if surely else None,
+            measure=(lambda pair: call_of_one(server, pair, task, template)) if surely else None,
         )
-        pairs, refused = fitted.pairs, fitted.refused
         collector = Collector(len(pairs))
-        routes: dict[tuple[Route, str], list[int]] = {}
-        for index, pair in enumerate(pairs):
-            if index not in refused:
-                way = route(pair)
-                routes.setdefault((way, shared_query(server, way, pair)), []).append(index)
-        taken = {index: way for (way, _), indexes in routes.items() for index in indexes}
-
-        def call(batch: list[int]) -> Call[Scores]:
-            return call_of(server, taken[batch[0]], [pairs[index] for index in batch], task)
-
-        def batches(most: int) -> list[list[int]]:
-            return [batch for indexes in routes.values() for batch in plan(indexes, sizes, most)]
-
-        sizes = [len(pair.document) for pair in pairs]
-        share = max(_SMALLEST_REQUEST, -(-len(pairs) // _REQUESTS_A_QUERY))
-        most = min(self._settings.batch_size, share)
-        known = server.most_texts.value
-        planned = batches(min(most, known or most))
-        failures, any_refused = yield from send_batches(planned, call, collector)
-        doubtful = [index for index, error in failures.items() if may_lack(error) and not is_too_long(error)]
-        if any_refused or doubtful:
-            known = yield from ask_most_pairs(server, self._settings.batch_size)
-            if doubtful and known < max(map(len, planned)):
-                routes = {way: [i for i in indexes if i in doubtful] for way, indexes in routes.items()}
-                again, _ = yield from send_batches(batches(known), call, collector)
-                failures = {i: e for i, e in failures.items() if i not in doubtful} | again
-        none_scored = len(failures) == len(taken)
-        changed = not surely and any(_of_another_server(e, server, none_scored) for e in failures.values())
+        requests = Requests(server, fitted, task, template)
+        failures = yield from self._send(server, requests, len(pairs), collector)
+        none_scored = len(failures) == requests.count
+        changed = not surely and seems_another(server, failures, none_scored)
         if not changed and not none_scored:
             changed = not (yield from self._is_still(server))
-        return _Scored(collector.scores, refused | failures, fitted.cut, fitted.limit), changed
+        return _Scored(collector.scores, fitted.refused | failures, fitted.cut, fitted.limit), changed
+
+    def _send(
+        self, server: RerankServer, requests: Requests, count: int, collector: Collector
+    ) -> Flow[Failures]:
+        """Send the pairs of a call of so many, in requests of as many as the server takes."""
+        share = max(_SMALLEST_REQUEST, -(-count // _REQUESTS_PER_QUERY))
+        most, known = min(self._settings.batch_size, share), server.most_texts.value
+        batches = requests.batches(min(most, known or most))
+        failures, refused = yield from send_batches(batches, requests.call, collector)
+        doubtful = {index for index, error in failures.items() if may_lack(error) and not is_too_long(error)}
+        if refused or doubtful:
+            known = yield from ask_most(server, self._settings.batch_size)
+            if doubtful and known < max(map(len, batches)):
+                batches = requests.batches(known, doubtful)
+                again, _ = yield from send_batches(batches, requests.call, collector)
+                failures = {i: error for i, error in failures.items() if i not in doubtful} | again
+        return failures
 
     def _is_still(self, server: RerankServer) -> Flow[bool]:
         """Whether the server treats a pair as it did; asked when it may be another process by now."""
@@ -204,10 +177,3 @@ class RerankFlows:
         )
         self._connections_known = self._transport.connections_made
         return server
-
-
-def _of_another_server(error: errors.Qwen3VLLMError, server: RerankServer, none_scored: bool) -> bool:
-    """Whether the server seems another than the one that was asked: what fits there is not too long."""
-    if is_too_long(error):
-        return server.context is not None
-    return may_lack(error) and (none_scored or not isinstance(error, errors.BadRequestError))

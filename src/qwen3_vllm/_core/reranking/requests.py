@@ -1,28 +1,61 @@
-"""Which request a pair becomes, so that exactly Qwen3's prompt reaches the model."""
+"""Which requests the pairs of a call become, so that exactly Qwen3's prompt reaches the model. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection
 from typing import Literal
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.capabilities import ask_most_texts
-from qwen3_vllm._core.context_length import ask_context
-from qwen3_vllm._core.http.flow import Flow
-from qwen3_vllm._core.reranking.pairs import Pair
+from qwen3_vllm._core.batches import plan
+from qwen3_vllm._core.reranking.pairs import Fitted, Pair
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.settings import Template
-from qwen3_vllm._core.texts import token_bound
 from qwen3_vllm._core.vllm_api.calls import Call
-from qwen3_vllm._core.vllm_api.error_bodies import may_lack
 from qwen3_vllm._core.vllm_api.scores import Scores, classify, score_by
 
 # How a pair travels: as it is, for the server to template; as two parts of the finished prompt; finished; or
 # finished and cut, as token ids.
-_MAY_BE_LONG = 300  # tokens, at most; a shorter pair is not refused for its length
 Route = Literal["raw", "split", "finished", "tokens"]
 
 
-def route_of(server: RerankServer, pair: Pair, task: str, template: Template) -> Route:
+class Requests:
+    """The requests of those pairs that can be sent; all pairs of one go the same way.
+
+    Attributes:
+        count: Pairs to send.
+    """
+
+    def __init__(self, server: RerankServer, fitted: Fitted, task: str, template: Template) -> None:
+        self._server = server
+        self._pairs = fitted.pairs
+        self._task = task
+        self._groups: dict[tuple[Route, str], list[int]] = {}
+        for index, pair in enumerate(fitted.pairs):
+            if index not in fitted.refused:
+                route = _route_of(server, pair, task, template)
+                self._groups.setdefault((route, _shared_query(server, route, pair)), []).append(index)
+        self._route = {index: route for (route, _), indexes in self._groups.items() for index in indexes}
+        self.count = len(self._route)
+
+    def batches(self, max_count: int, only: Collection[int] | None = None) -> list[list[int]]:
+        """Group what can be sent, by index. `only`: of these pairs; None for all."""
+        sizes = [len(pair.document) for pair in self._pairs]
+        batches: list[list[int]] = []
+        for indexes in self._groups.values():
+            batches += plan((i for i in indexes if only is None or i in only), sizes, max_count)
+        return batches
+
+    def call(self, batch: list[int]) -> Call[Scores]:
+        """Ask for the scores of one batch."""
+        pairs = [self._pairs[index] for index in batch]
+        return _call_of(self._server, self._route[batch[0]], pairs, self._task)
+
+
+def call_of_one(server: RerankServer, pair: Pair, task: str, template: Template) -> Call[Scores]:
+    """Ask for the score of one pair, as it would be sent."""
+    return _call_of(server, _route_of(server, pair, task, template), [pair], task)
+
+
+def _route_of(server: RerankServer, pair: Pair, task: str, template: Template) -> Route:
     """Choose how to send a pair so that exactly Qwen3's prompt reaches the model."""
     if pair.tokens is not None:
         return "tokens"
@@ -44,7 +77,7 @@ def route_of(server: RerankServer, pair: Pair, task: str, template: Template) ->
     )
 
 
-def call_of(server: RerankServer, route: Route, pairs: list[Pair], task: str) -> Call[Scores]:
+def _call_of(server: RerankServer, route: Route, pairs: list[Pair], task: str) -> Call[Scores]:
     if route == "tokens":
         return classify(server.model, [list(pair.tokens or ()) for pair in pairs])
     if route == "finished":
@@ -59,34 +92,6 @@ def call_of(server: RerankServer, route: Route, pairs: list[Pair], task: str) ->
     return score_by(server.route, server.model, query, documents, instruction=task if takes else None)
 
 
-def shared_query(server: RerankServer, route: Route, pair: Pair) -> str:
+def _shared_query(server: RerankServer, route: Route, pair: Pair) -> str:
     """The query that all pairs of a request must have; "" where they need not."""
     return pair.query if server.route == "rerank" and route in ("raw", "split") else ""
-
-
-def ask_most_pairs(server: RerankServer, batch_size: int) -> Flow[int]:
-    """Find out once how many pairs a request may have."""
-    return server.most_texts.get(
-        lambda: ask_most_texts(batch_size, lambda count: _letters(server, ["a"] * count))
-    )
-
-
-def find_context(
-    server: RerankServer, failures: Mapping[int, errors.Qwen3VLLMError], pairs: Sequence[Pair]
-) -> Flow[tuple[list[int], int | None]]:
-    """Find out how long a prompt may be, where long pairs were refused in words that do not say it."""
-    long = [i for i, error in failures.items() if may_lack(error) and _bound(pairs[i]) > _MAY_BE_LONG]
-    if not long:
-        return [], None
-    bound = min(_bound(pairs[index]) for index in long)
-    return long, (yield from ask_context(bound, lambda tokens: _letters(server, [" a" * tokens])))
-
-
-def _letters(server: RerankServer, documents: list[str]) -> Call[Scores]:
-    if server.route is None:
-        return classify(server.model, documents)
-    return score_by(server.route, server.model, "a", documents)
-
-
-def _bound(pair: Pair) -> int:
-    return token_bound(pair.query) + token_bound(pair.document)
