@@ -1,7 +1,8 @@
 """What is scored: a query and a document, as they are sent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from qwen3_vllm import errors
 from qwen3_vllm._core.texts import Failures
 
 
@@ -14,7 +15,7 @@ class Pair:
     tokens: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fitted:
     """Pairs as they can be sent, in order.
 
@@ -25,6 +26,17 @@ class Fitted:
     """
 
     pairs: list[Pair]
-    refused: Failures
-    cut: dict[int, int]
+    refused: Failures = field(default_factory=dict)
+    cut: dict[int, int] = field(default_factory=dict)
     limit: int = 0
+
+    def refuse_query(self, index: int, why: str, cause: Exception | None = None) -> None:
+        """Refuse a pair whose query leaves no room for a document.
+
+        Raises:
+            TooLongError: All pairs have this query.
+        """
+        query = self.pairs[index].query
+        if all(pair.query == query for pair in self.pairs):
+            raise errors.TooLongError(f"the query is too long: {why}") from cause
+        self.refused[index] = errors.TooLongError(f"has a query that is too long: {why}")
