@@ -1,6 +1,6 @@
 """Embed a corpus as one step of a Ray Data pipeline of your own.
 
-Serve with: qwen3-vllm serve embedding. Needs: pip install 'qwen3-vllm[ray]'
+Serve with: qwen3-vllm serve embedding. Needs: pip install -e '.[ray]'
 Run with: python examples/ray_bulk_embed.py demo/corpus.jsonl vectors
 On a cluster set RAY_ADDRESS, and give an INPUT, an OUTPUT and a QWEN3_EMBEDDING_URL that every host reaches.
 To embed files only, with resumption: qwen3-vllm embed corpus.jsonl -o vectors --engine ray

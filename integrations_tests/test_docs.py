@@ -11,7 +11,15 @@ import pytest
 from .conftest import RunningServer
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "README.zh-CN.md", "docs/langchain.md", "docs/llama-index.md", "docs/caching.md")
+PAGES = (
+    "README.md",
+    "README.zh-CN.md",
+    "docs/caching.md",
+    "docs/langchain.md",
+    "docs/llama-index.md",
+    "docs/options.md",
+    "docs/tasks/long-documents.md",
+)
 
 
 def python_blocks(page: str) -> list[str]:

@@ -127,7 +127,7 @@ if ! has_server; then
   echo "$server" >"$venv/.server-stamp"
 fi
 
-progress "Installing the project" "$python" -m pip install --no-compile "${pins[@]}" --editable . --group dev --group integration ||
+progress "Installing the project" "$python" -m pip install --no-compile "${pins[@]}" --editable . --group dev --group docs --group integration ||
   fail "pip could not install the project; the whole story is in $log"
 if ! command -v uv >/dev/null; then
   "$python" -m pip install --quiet "${pins[@]}" uv >>"$log" 2>&1 || fail "pip could not install uv; see $log"

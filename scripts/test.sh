@@ -18,6 +18,7 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports
+NO_MKDOCS_2_WARNING=1 mkdocs build --strict --site-dir .cache/site
 pytest tests
 if (($#)); then
   pytest integrations_tests

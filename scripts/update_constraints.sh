@@ -8,4 +8,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 uv pip compile --no-config --quiet --universal --upgrade --python-version 3.11 --no-annotate \
   --custom-compile-command scripts/update_constraints.sh --output-file constraints.txt \
   --excludes <(printf '%s\n' torch torchaudio torchcodec torchvision) --overrides <(echo 'setuptools>=80') \
-  --group dev --group integration --no-emit-package qwen3-vllm --no-emit-package setuptools <(printf '%s\n' '--editable .[serve-cpu]' uv)
+  --group dev --group docs --group integration --no-emit-package qwen3-vllm --no-emit-package setuptools <(printf '%s\n' '--editable .[serve-cpu]' uv)

@@ -74,7 +74,7 @@ class RerankClient(Client[RerankSettings]):
         """Rank documents, best first, ties in input order; the first `top_n` of them (None: all).
 
         Raises:
-            As `score`.
+            Qwen3VLLMError: As `score` does.
         """
         return self._transport.run(self._flows.rerank(query, documents, top_n, instruction))
 
