@@ -13,6 +13,8 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.processors import TemplateProcessing
 
+from qwen3_vllm._core.prompts import CONTROL_TOKENS
+
 END_TOKEN = "<|endoftext|>"
 SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
@@ -20,39 +22,11 @@ SPLIT_PATTERN = (
 )
 RANKS = 151_643
 
-# In the order of their ids. The second tuple is matched whole like the first, but is ordinary text when
-# decoding without special tokens: `<think>` stays readable.
-SPECIAL_TOKENS = (
-    END_TOKEN,
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|object_ref_start|>",
-    "<|object_ref_end|>",
-    "<|box_start|>",
-    "<|box_end|>",
-    "<|quad_start|>",
-    "<|quad_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
-ADDED_TOKENS = (
-    "<tool_call>",
-    "</tool_call>",
-    "<|fim_prefix|>",
-    "<|fim_middle|>",
-    "<|fim_suffix|>",
-    "<|fim_pad|>",
-    "<|repo_name|>",
-    "<|file_sep|>",
-    "<tool_response>",
-    "</tool_response>",
-    "<think>",
-    "</think>",
-)
-TOKEN_IDS = {token: RANKS + place for place, token in enumerate(SPECIAL_TOKENS + ADDED_TOKENS)}
+# The second part is matched whole like the first, but is ordinary text when decoding without special tokens:
+# `<think>` stays readable.
+_ORDINARY_FROM = CONTROL_TOKENS.index("<tool_call>")
+SPECIAL_TOKENS, ADDED_TOKENS = CONTROL_TOKENS[:_ORDINARY_FROM], CONTROL_TOKENS[_ORDINARY_FROM:]
+TOKEN_IDS = {token: RANKS + place for place, token in enumerate(CONTROL_TOKENS)}
 
 # What Qwen publishes, to check the rebuilt tokenizer against.
 KNOWN_IDS = {

@@ -1,5 +1,6 @@
 """The formats, byte for byte, and that user text never becomes a control token: by Qwen3's own tokenizer."""
 
+import hashlib
 import random
 from functools import cache
 
@@ -64,6 +65,12 @@ def test_the_default_instruction_is_qwens() -> None:
     assert prompts.DEFAULT_INSTRUCTION == (
         "Given a web search query, retrieve relevant passages that answer the query"
     )
+
+
+def test_the_control_tokens_are_qwens_in_the_order_of_their_ids() -> None:
+    digest = hashlib.sha256(" ".join(prompts.CONTROL_TOKENS).encode()).hexdigest()
+
+    assert digest.startswith("fe4f6775be88db22"), "of added_tokens in Qwen's tokenizer.json"
 
 
 @pytest.mark.parametrize("instruction", [None, "", "Do 这个: {{ x }} {% y %}"])

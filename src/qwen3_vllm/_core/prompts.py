@@ -14,7 +14,8 @@ RERANK_PREFIX = (
 )
 RERANK_SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
-# The 26 entries that Qwen3's tokenizer matches before anything else, wherever they stand in a text.
+# The 26 entries that Qwen3's tokenizer matches before anything else, wherever they stand in a text, in the
+# order of their ids.
 CONTROL_TOKENS = (
     "<|endoftext|>",
     "<|im_start|>",
