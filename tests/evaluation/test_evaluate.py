@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from qwen3_vllm import EmbeddingClient, RerankClient
+from qwen3_vllm._core.folder_lock import locked_folder
 from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION, rerank_prompt
 from qwen3_vllm.bulk import embed_files
 from qwen3_vllm.errors import ConfigurationError, InputError, ServerError, WrongServerError
 from qwen3_vllm.evaluation import Dataset, Evaluation, Progress, evaluate, read_dataset, write_labelling_sheet
-from qwen3_vllm.evaluation.keeping import locked
 
 from ..fake_vllm import FakeVLLM
 from ..faults import Chooser, SocketServer, always, honest, instead, serve
@@ -187,7 +187,7 @@ def test_another_model_under_the_same_name_is_refused(
 
 
 def test_a_folder_is_for_one_run_at_a_time(options: dict[str, Any], tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(ConfigurationError, match="another run is writing"):
+    with locked_folder(tmp_path), pytest.raises(ConfigurationError, match="another run is writing"):
         evaluate(DATASET, **options, keep=tmp_path)
 
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qwen3_vllm._core.embedding.truncation import Truncation
+from qwen3_vllm._core.folder_lock import LOCK, locked_folder
 from qwen3_vllm._core.text_files.sources import path_bytes
 from qwen3_vllm._core.usage import Usage
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
@@ -35,6 +36,7 @@ _ROW_GROUP_ROWS = 4096
 # What reading a file raises that is not as it was written.
 _DAMAGED = (OSError, pa.ArrowException, ValueError, TypeError, KeyError)
 STDIN_COPY = "_stdin"
+_PROGRESS = "_progress"
 
 
 class Failure(NamedTuple):
@@ -60,7 +62,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.progress = path / "_progress"
+        self.progress = path / _PROGRESS
 
     def is_done(self, part: Part) -> bool:
         return self._part_path(part).exists()
@@ -200,27 +202,23 @@ def locked(path: Path) -> Iterator[Folder]:
     """
     folder = Folder(path)
     try:
-        if path.is_dir() and not (path / "_manifest.json").exists():
-            strangers = sorted(
-                each.name for each in path.iterdir() if each.name not in (STDIN_COPY, "_lock", "_progress")
+        strangers = _strangers(path)
+        if strangers:
+            raise ConfigurationError(
+                f"{path} holds {strangers[0]!r} and no output of this command: give a new folder"
             )
-            if strangers:
-                raise ConfigurationError(
-                    f"{path} holds {strangers[0]!r} and no output of this command: give a new folder"
-                )
         folder.progress.mkdir(parents=True, exist_ok=True)
-        lock = (path / "_lock").open("ab")
     except OSError as error:
         raise ConfigurationError(f"cannot write to {path}: {error.strerror}") from error
-    with lock:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigurationError(f"another run is writing to {path}") from None
+    with locked_folder(path):
         yield folder
+
+
+def _strangers(path: Path) -> list[str]:
+    """What lies in a folder that is not an output, and is none of ours."""
+    if not path.is_dir() or (path / "_manifest.json").exists():
+        return []
+    return sorted(each.name for each in path.iterdir() if each.name not in (STDIN_COPY, LOCK, _PROGRESS))
 
 
 _COMPRESSION = {"id": "zstd", "embedding.list.element": "none", "model": "zstd", "instruction": "zstd"}

@@ -10,17 +10,13 @@ _lock                                 held while a run writes
 
 import hashlib
 import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-
-from qwen3_vllm.errors import ConfigurationError
 
 _KEY_BYTES = 16
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -156,26 +152,3 @@ def write_json(path: Path, content: object) -> None:
     unfinished = path.with_name(f"{path.name}.part")
     unfinished.write_bytes(orjson.dumps(content))
     unfinished.replace(path)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[Path]:
-    """Make or open a folder of kept things for one run at a time; the lock goes with the process.
-
-    Raises:
-        ConfigurationError: It cannot be written, or another run writes there.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "_lock").open("ab")
-    except OSError as error:
-        raise ConfigurationError(f"cannot write to {folder}: {error.strerror}") from error
-    with lock:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigurationError(f"another run is writing to {folder}") from None
-        yield folder

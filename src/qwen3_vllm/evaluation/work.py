@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen3_vllm import EmbeddingClient, RerankClient
+from qwen3_vllm._core.folder_lock import locked_folder
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.errors import ConfigurationError
 from qwen3_vllm.evaluation.dataset import Dataset
 from qwen3_vllm.evaluation.embedding import EmbeddedTexts
-from qwen3_vllm.evaluation.keeping import Times, locked
+from qwen3_vllm.evaluation.keeping import Times
 from qwen3_vllm.evaluation.quantising import Blocks, VectorKind, similarity, stored
 from qwen3_vllm.evaluation.reranking import ScoredPairs, pool_of, scores_folder
 from qwen3_vllm.evaluation.searching import BLOCK_DOCUMENTS, Ranking, search
@@ -207,5 +208,6 @@ def opened(
         if keep is None:
             folder = Path(files.enter_context(tempfile.TemporaryDirectory(prefix="qwen3-vllm-evaluation-")))
         else:
-            folder = files.enter_context(locked(Path(keep)))
+            folder = Path(keep)
+            files.enter_context(locked_folder(folder))
         yield Run(choices, dataset, folder, files, tell or (lambda progress: None))
