@@ -19,7 +19,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Request:
-    """What a client sent; header names in lower case."""
+    """What a client sent; header names in lower case, with commas between the values of one sent twice."""
 
     method: str
     path: str
@@ -271,8 +271,9 @@ def _read(stream: BufferedReader) -> Request | None:
     if not line.strip():
         return None
     method, path, _ = line.decode().split(" ", 2)
-    headers = {}
+    headers: dict[str, str] = {}
     while line := stream.readline().strip():
         name, value = line.decode().split(":", 1)
-        headers[name.strip().lower()] = value.strip()
+        name, value = name.strip().lower(), value.strip()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return Request(method, path, headers, stream.read(int(headers.get("content-length", 0))))

@@ -5,12 +5,13 @@ from abc import ABC, abstractmethod
 from asyncio import sleep as asleep
 from collections.abc import Callable
 from time import sleep
-from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar
 
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.readiness import Waiting
 from qwen3_vllm._core.settings import ServerSettings, check_picklable
+from qwen3_vllm._core.telemetry import Learned, Observer, Operation, observe
 from qwen3_vllm._core.usage import Usage
 from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
 
@@ -41,6 +42,7 @@ class Client(ABC, Generic[S]):
     A pickle holds the settings without secrets: keys are read from the environment where it is loaded.
     """
 
+    _operation: ClassVar[Operation]
     _settings: S
     _transport: Transport
 
@@ -98,9 +100,17 @@ class Client(ABC, Generic[S]):
     async def _atry(self) -> None:
         await self._transport.arun(self._smallest_request())
 
+    def _observed(self) -> Observer:
+        """Show a call to OpenTelemetry, from `with` to its end."""
+        return observe(self._operation, self._settings.base_url, self._learned)
+
     @abstractmethod
     def _smallest_request(self) -> Flow[object]:
         """Embed or score one short text."""
+
+    @abstractmethod
+    def _learned(self) -> Learned:
+        """The model and the numbers of a vector, as far as they are known."""
 
     @abstractmethod
     def _begin(self, settings: S) -> None:

@@ -12,6 +12,7 @@ from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.options import options_of
 from qwen3_vllm._core.settings import EmbeddingSettings
+from qwen3_vllm._core.telemetry import Learned
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 
 
@@ -21,6 +22,8 @@ class EmbeddingClient(Client[EmbeddingSettings]):
     Sync and async, safe in threads, in any event loop and after a fork; nothing must be closed. Nothing is
     sent before the first call.
     """
+
+    _operation = "embeddings"
 
     @takes_options_of(EmbeddingSettings)
     def __init__(self, **options: Any) -> None:
@@ -55,13 +58,15 @@ class EmbeddingClient(Client[EmbeddingSettings]):
             Qwen3VLLMError: What else can go wrong, see `qwen3_vllm.errors`. Whatever it is, `error.partial`
                 has the vectors of the texts that were embedded, and `error.errors` the failures by index.
         """
-        return self._transport.run(self._flows.embed_queries(texts, instruction)).vectors
+        with self._observed() as call:
+            return self._transport.run(self._flows.embed_queries(texts, instruction), call).vectors
 
     async def aembed_queries(
         self, texts: Sequence[str], *, instruction: str | Sequence[str] | None = None
     ) -> Vectors:
         """Embed queries; see `embed_queries`."""
-        return (await self._transport.arun(self._flows.embed_queries(texts, instruction))).vectors
+        with self._observed() as call:
+            return (await self._transport.arun(self._flows.embed_queries(texts, instruction), call)).vectors
 
     def embed_documents(self, texts: Sequence[str], *, show_progress: bool = False) -> Vectors:
         """Embed documents, without an instruction; shape, order and errors as in `embed_queries`.
@@ -69,12 +74,14 @@ class EmbeddingClient(Client[EmbeddingSettings]):
         Texts that occur more than once are sent once. `show_progress` draws a bar on standard error.
         """
         collector = Collector(show_progress=show_progress)
-        return self._transport.run(self._flows.embed_documents(texts, collector)).vectors
+        with self._observed() as call:
+            return self._transport.run(self._flows.embed_documents(texts, collector), call).vectors
 
     async def aembed_documents(self, texts: Sequence[str], *, show_progress: bool = False) -> Vectors:
         """Embed documents; see `embed_documents`."""
         collector = Collector(show_progress=show_progress)
-        return (await self._transport.arun(self._flows.embed_documents(texts, collector))).vectors
+        with self._observed() as call:
+            return (await self._transport.arun(self._flows.embed_documents(texts, collector), call)).vectors
 
     def embed_documents_as_lists(self, texts: Sequence[str], *, show_progress: bool = False) -> Lists:
         """Embed documents into lists of floats, as frameworks want them; else as `embed_documents`.
@@ -82,12 +89,14 @@ class EmbeddingClient(Client[EmbeddingSettings]):
         Floats cost some 15 µs a vector of 1,024. They are made while other requests are under way.
         """
         collector = Collector(as_lists=True, show_progress=show_progress)
-        return self._transport.run(self._flows.embed_documents(texts, collector)).lists
+        with self._observed() as call:
+            return self._transport.run(self._flows.embed_documents(texts, collector), call).lists
 
     async def aembed_documents_as_lists(self, texts: Sequence[str], *, show_progress: bool = False) -> Lists:
         """Embed documents into lists of floats; see `embed_documents_as_lists`."""
         collector = Collector(as_lists=True, show_progress=show_progress)
-        return (await self._transport.arun(self._flows.embed_documents(texts, collector))).lists
+        with self._observed() as call:
+            return (await self._transport.arun(self._flows.embed_documents(texts, collector), call)).lists
 
     def cache_namespace(self, role: CacheRole, *, instruction: str | None = None) -> str:
         """Name a place for cached vectors, so that no lookup gives a vector of another kind.
@@ -107,6 +116,12 @@ class EmbeddingClient(Client[EmbeddingSettings]):
     async def acache_namespace(self, role: CacheRole, *, instruction: str | None = None) -> str:
         """Name a place for cached vectors; see `cache_namespace`."""
         return await self._transport.arun(self._flows.cache_namespace(role, instruction))
+
+    def _learned(self) -> Learned:
+        server, settings = self._flows.server.value, self._settings
+        if server is None:
+            return settings.model, settings.dimensions
+        return server.model, settings.dimensions or server.width
 
     def _smallest_request(self) -> Flow[object]:
         return self._flows.embed_documents(["ready"], Collector())
@@ -129,7 +144,9 @@ def pinned(client: EmbeddingClient, model: str) -> EmbeddingClient:
 
 async def aembed_reporting(client: EmbeddingClient, texts: Sequence[str], report: Report) -> Vectors:
     """Embed documents; what was cut goes to `report` instead of the log."""
-    return (await client._transport.arun(client._flows.embed_documents(texts, Collector(), report))).vectors
+    with client._observed() as call:
+        flow = client._flows.embed_documents(texts, Collector(), report)
+        return (await client._transport.arun(flow, call)).vectors
 
 
 def floats_of_one(vectors: Vectors) -> list[float]:

@@ -31,6 +31,7 @@ from qwen3_vllm._core.http.tls import tls_context, warn_of_no_verification
 from qwen3_vllm._core.option_values import AskKey
 from qwen3_vllm._core.priority import BULK, PRIORITY_HEADER
 from qwen3_vllm._core.settings import ServerSettings
+from qwen3_vllm._core.telemetry import trace_headers
 from qwen3_vllm._core.vllm_api.calls import MODEL_ROUTES, Answer, Call
 from qwen3_vllm._core.vllm_api.error_bodies import raise_for_error
 
@@ -119,14 +120,13 @@ class Exchange:
         if call.body is not None:
             extra = self._extra if path in MODEL_ROUTES else None
             body = orjson.dumps({**call.body, **extra} if extra else call.body)
-        request_id = ""
-        if self._ids.checks or call.bulk:
-            headers = headers.copy()
+        headers, request_id = headers.copy(), ""
         if self._ids.checks:
-            request_id = self._ids.fresh()
-            headers[REQUEST_ID] = request_id
+            headers[REQUEST_ID] = request_id = self._ids.fresh()
         if call.bulk:
             headers.update(self._bulk)
+        for name, value in trace_headers().items():
+            headers.setdefault(name, value)
         try:
             async with background.session().request(
                 "GET" if body is None else "POST",

@@ -15,6 +15,7 @@ from qwen3_vllm._core.http.loop import PerLoop, background, now
 from qwen3_vllm._core.http.retries import may_stop_all, refuses_route, stops_all
 from qwen3_vllm._core.http.unpatched import run_on
 from qwen3_vllm._core.settings import ServerSettings
+from qwen3_vllm._core.telemetry import NOBODY, Observer
 from qwen3_vllm._core.usage import Usage, UsageCount, note
 from qwen3_vllm._core.vllm_api.calls import Call
 
@@ -53,18 +54,19 @@ class Transport:
         """Connections made to this server so far; while none is added, the process there is the same."""
         return self._exchange.connections_made
 
-    def run(self, flow: Flow[T]) -> T:
+    def run(self, flow: Flow[T], observer: Observer = NOBODY) -> T:
         """Run a flow to its end from sync code."""
-        return run_on(background.get(), self._drive(flow))
+        return run_on(background.get(), self._drive(flow, observer))
 
-    async def arun(self, flow: Flow[T]) -> T:
+    async def arun(self, flow: Flow[T], observer: Observer = NOBODY) -> T:
         """Run a flow to its end; cancelling ends its requests."""
         loop = background.get()
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._drive(flow), loop))
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._drive(flow, observer), loop))
 
-    async def _drive(self, flow: Flow[T]) -> T:
+    async def _drive(self, flow: Flow[T], observer: Observer) -> T:
+        observer.begin_requests()
         deadline = Deadline(self._settings.total_timeout, self.root)
-        progress = _Progress()
+        progress = _Progress(observer)
         try:
             return await drive(flow, deadline, lambda step: self._round(step, progress, deadline))
         finally:
@@ -101,6 +103,7 @@ class Transport:
         result = await self._send(call, progress, tokens)
         if step.is_usage and not isinstance(result, errors.Qwen3VLLMError):
             note(Usage(1, tokens[-1], 0) if tokens else Usage(1, 0, 1), self.usage)
+            progress.observer.answered(tokens[-1] if tokens else None)
         if not call.tentative:
             progress.note(call.path, result, at_once)
         step.deliver(index, result)
@@ -137,6 +140,7 @@ class Transport:
                         again = await load.failed(slot, call, error, tries)
                         if again is None:
                             return error
+                        progress.observer.sent_again(error)
                         delay = again
             if delay > 0:
                 await asyncio.sleep(delay)
@@ -147,12 +151,14 @@ class _Progress:
     """Whether the server has answered one flow at all lately.
 
     Attributes:
+        observer: Is shown what happens.
         in_vain: Calls in a row that a sick server failed.
         hung: What every further call of the flow would end in.
         fatal: What every further call of this round would end in.
         refused: What every further call of this round to these routes would end in.
     """
 
+    observer: Observer
     in_vain: int = 0
     hung: errors.RequestTimeoutError | None = None
     fatal: errors.Qwen3VLLMError | None = None

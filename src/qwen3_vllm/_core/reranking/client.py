@@ -11,6 +11,7 @@ from qwen3_vllm._core.reranking.flows import START, RerankFlows
 from qwen3_vllm._core.reranking.ranking import RelevanceScores, RerankResult
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.settings import RerankSettings
+from qwen3_vllm._core.telemetry import Learned
 
 
 class RerankClient(Client[RerankSettings]):
@@ -20,6 +21,8 @@ class RerankClient(Client[RerankSettings]):
     sent before the first call. Then the server is asked once who builds the prompt, and asked again when it
     has been restarted with another set-up.
     """
+
+    _operation = "rerank"
 
     @takes_options_of(RerankSettings)
     def __init__(self, **options: Any) -> None:
@@ -55,13 +58,15 @@ class RerankClient(Client[RerankSettings]):
             Qwen3VLLMError: What else can go wrong, see `qwen3_vllm.errors`. Whatever it is, `error.partial`
                 has the scores of the other documents, and `error.errors` the failures by index.
         """
-        return self._transport.run(self._flows.score(query, documents, instruction))
+        with self._observed() as call:
+            return self._transport.run(self._flows.score(query, documents, instruction), call)
 
     async def ascore(
         self, query: str | Sequence[str], documents: Sequence[str], *, instruction: str | None = None
     ) -> RelevanceScores:
         """Score documents; see `score`."""
-        return await self._transport.arun(self._flows.score(query, documents, instruction))
+        with self._observed() as call:
+            return await self._transport.arun(self._flows.score(query, documents, instruction), call)
 
     def rerank(
         self,
@@ -76,7 +81,8 @@ class RerankClient(Client[RerankSettings]):
         Raises:
             Qwen3VLLMError: As `score` does.
         """
-        return self._transport.run(self._flows.rerank(query, documents, top_n, instruction))
+        with self._observed() as call:
+            return self._transport.run(self._flows.rerank(query, documents, top_n, instruction), call)
 
     async def arerank(
         self,
@@ -87,7 +93,12 @@ class RerankClient(Client[RerankSettings]):
         instruction: str | None = None,
     ) -> list[RerankResult]:
         """Rank documents; see `rerank`."""
-        return await self._transport.arun(self._flows.rerank(query, documents, top_n, instruction))
+        with self._observed() as call:
+            return await self._transport.arun(self._flows.rerank(query, documents, top_n, instruction), call)
+
+    def _learned(self) -> Learned:
+        server = self._flows.server.value
+        return (self._settings.model if server is None else server.model), None
 
     def _smallest_request(self) -> Flow[object]:
         return self._flows.score("ready", ["ready"], None)
