@@ -190,6 +190,16 @@ def test_plain_python_gives_the_right_numbers(
     assert [label for _, label, _ in answers] == ["yes" if score >= 0.5 else "no" for score in scores]
 
 
+def test_spans_of_a_search_are_printed(servers: Example, tmp_path: Path) -> None:
+    printed = run("opentelemetry_spans.py", servers, tmp_path)
+
+    embeddings, ranking, search = map(json.loads, re.findall(r"^\{.*?^\}", printed, re.MULTILINE | re.DOTALL))
+    assert search["name"] == "search"
+    assert embeddings["parent_id"] == ranking["parent_id"] == search["context"]["span_id"]
+    assert embeddings["attributes"]["gen_ai.operation.name"] == "embeddings"
+    assert ranking["attributes"]["gen_ai.operation.name"] == "rerank"
+
+
 def test_ray_embeds_the_whole_corpus(servers: Example, tmp_path: Path) -> None:
     printed = run("ray_bulk_embed.py", servers, tmp_path, str(CORPUS), str(tmp_path / "out"))
     assert f"{len(TEXTS)} documents" in printed
