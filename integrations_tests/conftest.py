@@ -9,8 +9,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Self
 
+import grpc
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.proto.trace.v1 import trace_pb2
 
 from qwen3_vllm.serving import ServeOptions, start_server
 
@@ -160,13 +164,53 @@ def shared(boot: Boot, checkpoints: Path, request: pytest.FixtureRequest) -> Cal
     return server
 
 
+class TraceReceiver(trace_service_pb2_grpc.TraceServiceServicer):
+    """What vLLM exports its spans to, by OTLP over gRPC."""
+
+    def __init__(self) -> None:
+        self._spans: list[trace_pb2.Span] = []
+        self._server = grpc.server(ThreadPoolExecutor())
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
+        self.endpoint = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop(None)
+
+    def Export(
+        self, request: trace_service_pb2.ExportTraceServiceRequest, context: object
+    ) -> trace_service_pb2.ExportTraceServiceResponse:
+        """Take what a server sends."""
+        for resource in request.resource_spans:
+            for scope in resource.scope_spans:
+                self._spans += scope.spans
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+    def spans_in(self, trace_id: bytes) -> list[trace_pb2.Span]:
+        """Spans of one trace so far."""
+        return [span for span in self._spans if span.trace_id == trace_id]
+
+
 @pytest.fixture(scope="session")
-def demo_servers(boot: Boot) -> list[RunningServer]:
-    """Serve the demo models; the reranker takes any prompt as it is."""
+def trace_receiver() -> Iterator[TraceReceiver]:
+    """Take the spans of the demo's servers."""
+    with TraceReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def demo_servers(trace_receiver: TraceReceiver, boot: Boot) -> list[RunningServer]:
+    """Serve the demo models, which export spans; the reranker takes any prompt as it is."""
     models = ROOT / "demo" / "models"
+    traced = ("--otlp-traces-endpoint", trace_receiver.endpoint)
     return boot(
-        ServeOptions("embedding", str(models / "Qwen3-Embedding-demo"), port=0),
-        ServeOptions("reranker", str(models / "Qwen3-Reranker-demo"), port=0, chat_template=False),
+        ServeOptions("embedding", str(models / "Qwen3-Embedding-demo"), port=0, extra_args=traced),
+        ServeOptions(
+            "reranker", str(models / "Qwen3-Reranker-demo"), port=0, chat_template=False, extra_args=traced
+        ),
     )
 
 
