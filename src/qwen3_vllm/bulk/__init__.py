@@ -1,8 +1,8 @@
 """Files in, vectors out: embed any number of documents with bounded memory, and resume after any end.
 
 Read in this order: `pipeline` (documents to vectors, several requests ahead), `_core/text_files`, `parts` and
-`rows` (what the inputs hold), `folder` and `manifest` (what lies on disk), `run` (puts them together), and
-`ray_engine`.
+`rows` (what the inputs hold), `folder` and `manifest` (what lies on disk), `run` (puts them together),
+`ray_engine`, and `output` (what was written, read back).
 """
 
 try:

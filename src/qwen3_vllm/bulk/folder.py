@@ -26,6 +26,7 @@ from qwen3_vllm._core.folder_lock import LOCK, locked_folder
 from qwen3_vllm._core.text_files.sources import path_bytes
 from qwen3_vllm._core.usage import Usage
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
+from qwen3_vllm.bulk.manifest import MANIFEST
 from qwen3_vllm.bulk.parts import Part, Span
 from qwen3_vllm.errors import ConfigurationError
 
@@ -179,11 +180,11 @@ class Folder:
                 yield from (chunk[1:] for chunk in chunks if chunk is not None)
 
     def write_manifest(self, manifest: bytes) -> None:
-        with _appearing(self.path / "_manifest.json", self.progress) as path:
+        with _appearing(self.path / MANIFEST, self.progress) as path:
             path.write_bytes(manifest)
 
     def read_manifest(self) -> bytes | None:
-        path = self.path / "_manifest.json"
+        path = self.path / MANIFEST
         return path.read_bytes() if path.exists() else None
 
     def _part_path(self, part: Part) -> Path:
@@ -216,7 +217,7 @@ def locked(path: Path) -> Iterator[Folder]:
 
 def _strangers(path: Path) -> list[str]:
     """What lies in a folder that is not an output, and is none of ours."""
-    if not path.is_dir() or (path / "_manifest.json").exists():
+    if not path.is_dir() or (path / MANIFEST).exists():
         return []
     return sorted(each.name for each in path.iterdir() if each.name not in (STDIN_COPY, LOCK, _PROGRESS))
 

@@ -13,6 +13,7 @@ from qwen3_vllm._core.usage import Usage
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.errors import ConfigurationError, WrongServerError
 
+MANIFEST = "_manifest.json"
 # Embedded at the start and before each part appears: a name says little about which model answers to it.
 PROBE = "The quick brown fox jumps over the lazy dog. 敏捷的棕色狐狸跳过懒狗。"
 # Half precision and the batches a text falls into cost less than 0.01; another model is far below.
@@ -77,7 +78,7 @@ class Manifest:
             return cls(dict(content["options"]), inputs, probe, truncation, usage)
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(
-                f"_manifest.json is damaged, or newer than this ({error!r}): put it back as it was, "
+                f"{MANIFEST} is damaged, or newer than this ({error!r}): put it back as it was, "
                 "or give a new folder"
             ) from error
 

@@ -24,7 +24,8 @@ from qwen3_vllm.cli._terminal import err, errors_in_one_line, out, warn
 from qwen3_vllm.errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
-    from qwen3_vllm.cli._index import Hit, Index
+    from qwen3_vllm.bulk.output import Output
+    from qwen3_vllm.cli._nearest import Hit
 
 
 def register(app: typer.Typer) -> None:
@@ -66,12 +67,14 @@ def search(
     Example: `qwen3-vllm embed corpus.jsonl -o index; qwen3-vllm search "How do I reset it?" index`
     """
     with errors_in_one_line():
-        index = _open_index(index_dir)
+        output = _open(index_dir)
+        from qwen3_vllm.cli._nearest import embed, nearest
+
         if not query.strip():
             raise InputError("the query is empty")
         with err.status("searching"):
-            hits = index.nearest(index.embed(query, embedding_url, instruction), top_k)
-            found = _texts_of(index, hits, texts or [], needed=reranked)
+            hits = nearest(output, embed(output, query, embedding_url, instruction), top_k)
+            found = _texts_of(output, hits, texts or [], needed=reranked)
         if reranked:
             client = RerankClient(base_url=reranker_url, instruction=instruction)
             with err.status(f"ranking {len(hits)} candidates"):
@@ -92,22 +95,25 @@ def search(
         out.print(f"of {len(hits)} candidates; was: place by cosine", style="dim")
 
 
-def _open_index(folder: Path) -> Index:
+def _open(folder: Path) -> Output:
     try:
-        from qwen3_vllm import bulk  # noqa: F401  # first, because it tells what to install
-        from qwen3_vllm.cli._index import Index
-    except ImportError as error:
+        from qwen3_vllm.bulk.output import Output
+    except ImportError as error:  # it says what to install
         raise ConfigurationError(str(error)) from error
-    index = Index(folder)
-    if not index.is_complete:
+    output = Output(folder)
+    if output.is_empty:
+        raise ConfigurationError(f"{folder} has no finished part yet: let `qwen3-vllm embed` end")
+    if not output.is_complete:
         warn(f"{folder} is not complete: what is there is searched")
-    return index
+    return output
 
 
-def _texts_of(index: Index, hits: Sequence[Hit], given: Sequence[Path], *, needed: bool) -> list[NamedText]:
+def _texts_of(output: Output, hits: Sequence[Hit], given: Sequence[Path], *, needed: bool) -> list[NamedText]:
     """Texts of hits, under the hits' ids; empty ones where they are not needed and cannot be found."""
+    from qwen3_vllm.cli._nearest import texts_of
+
     try:
-        texts, changed = index.texts(hits, given)
+        texts, changed = texts_of(hits, output, given)
     except ConfigurationError:
         if needed or given:
             raise

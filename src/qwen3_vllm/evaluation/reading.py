@@ -3,9 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+from qwen3_vllm.bulk.manifest import MANIFEST
 from qwen3_vllm.errors import InputError
 from qwen3_vllm.evaluation.dataset import Dataset
-from qwen3_vllm.evaluation.embed_folder import MANIFEST, read_embedded
+from qwen3_vllm.evaluation.embed_folder import read_embedded
 from qwen3_vllm.evaluation.judgements import check_judgements, read_judgements, relevance_of
 from qwen3_vllm.evaluation.records import find, id_of, read_records, text_of
 

@@ -109,12 +109,14 @@ class Run:
         own = self.dataset.embedded
         if own is not None and len(self.choices.embeddings) > 1:
             raise ConfigurationError(
-                f"{own.folder} holds vectors of one model: give one embedding server, or the documents "
-                "themselves"
+                f"{own.output.folder} holds vectors of one model: give one embedding server, or the "
+                "documents themselves"
             )
         for name, client in self.choices.embeddings.items():
             self.embedded[name] = EmbeddedTexts(name, client, self._folder, self._open_files)
-        widths = {name: own.dimensions if own else each.dimensions for name, each in self.embedded.items()}
+        widths = {
+            name: own.output.dimensions if own else each.dimensions for name, each in self.embedded.items()
+        }
         self.set_ups, warnings = self.choices.grid(widths)
         self.warnings += warnings
         for name, embedded in self.embedded.items():
@@ -154,8 +156,9 @@ class Run:
     def _documents(self, name: str, embedded: EmbeddedTexts) -> Blocks:
         own = self.dataset.embedded
         if own is not None:
-            own.check_server(embedded.client)
-            return lambda: own.blocks(BLOCK_DOCUMENTS)
+            output = own.output
+            output.check_server(embedded.client)
+            return lambda: (each.vectors for each in output.embedded(BLOCK_DOCUMENTS))
         assert self.dataset.texts is not None
         advance = self.stage(f"embedding documents ({name})", len(self.dataset.texts))
         return embedded.documents(self.dataset.texts, advance)
