@@ -70,9 +70,9 @@ def server() -> Iterator[SocketServer]:
         yield running
 
 
-def traceparent(span: Any, flags: str = "03") -> str:
+def traceparent(span: Any) -> str:
     context = span.get_span_context()
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{flags}"
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
 def test_a_call_is_a_span_under_the_callers(recorded: Recorded, server: SocketServer, embed: Embed) -> None:
