@@ -86,6 +86,7 @@ def test_questions_and_passages_that_are_labelled(tmp_path: Path) -> None:
         ("question,passage\nWho?\n", "line 2: has 1 fields, and the header 2"),
         ("question,passage\n ,Me.\n", "line 2: the question is empty"),
         ("question,passage,relevant\nWho?,Me.,1\nWho?,Me.,0\n", "line 3: .* were judged 1 before"),
+        ('question,passage\nWho?,"Me.\nWhat?,That.\n', "line 2: a quote that is opened in it is not closed"),
         ("question,passage\n", "holds no question"),
         ("", "holds no question"),
     ],

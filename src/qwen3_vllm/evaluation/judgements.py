@@ -4,9 +4,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from qwen3_vllm._core.text_files.sources import ending_of
 from qwen3_vllm.errors import InputError
 from qwen3_vllm.evaluation.dataset import Judgements
-from qwen3_vllm.evaluation.records import id_of, open_text, read_records, suffix_of
+from qwen3_vllm.evaluation.records import id_of, lines_of, read_records
 
 _YES_NO = {"yes": 1, "y": 1, "no": 0, "n": 0}
 _NAMED = 3
@@ -33,7 +34,7 @@ def read_judgements(path: Path) -> Judged:
         InputError: A line cannot be read, or one pair is judged twice, differently; says which.
     """
     unlabelled = 0
-    if suffix_of(path) == ".csv":
+    if ending_of(path) == ".csv":
         rows = list(_sheet_lines(path))
         lines = [row for row in rows if row is not None]
         unlabelled = len(rows) - len(lines)
@@ -120,30 +121,23 @@ def check_judgements(
 
 
 def _table_lines(path: Path) -> Iterator[_Line]:
-    try:
-        with open_text(path) as file:
-            for number, text in enumerate(file, 1):
-                line = text.rstrip("\r\n")
-                if not line.strip():
-                    continue
-                where = f"{path}, line {number}"
-                fields = line.split("\t") if "\t" in line else line.split()
-                if len(fields) == 4:  # TREC: query, iteration, document, relevance
-                    del fields[1]
-                if len(fields) != 3:
-                    raise InputError(
-                        f"{where}: has {len(fields)} columns; use query id, document id, relevance"
-                    )
-                relevance = _integer(fields[2])
-                if relevance is None and number == 1:
-                    continue  # the header
-                if relevance is None:
-                    raise InputError(f"{where}: relevance must be an integer, not {fields[2]!r}")
-                yield _Line(where, fields[0], fields[1], relevance)
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8: {error.reason}") from error
+    with lines_of(path) as lines:
+        for content in lines:
+            line = content.decode().rstrip("\r\n")
+            if not line.strip():
+                continue
+            where = f"{path}, line {lines.number}"
+            fields = line.split("\t") if "\t" in line else line.split()
+            if len(fields) == 4:  # TREC: query, iteration, document, relevance
+                del fields[1]
+            if len(fields) != 3:
+                raise InputError(f"{where}: has {len(fields)} columns; use query id, document id, relevance")
+            relevance = _integer(fields[2])
+            if relevance is None and lines.number == 1:
+                continue  # the header
+            if relevance is None:
+                raise InputError(f"{where}: relevance must be an integer, not {fields[2]!r}")
+            yield _Line(where, fields[0], fields[1], relevance)
 
 
 def _sheet_lines(path: Path) -> Iterator[_Line | None]:

@@ -1,24 +1,28 @@
 """Records of JSONL, CSV and TSV files, gzipped or not, with the line of each."""
 
 import csv
-import gzip
-import sys
+import zlib
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
 
 import orjson
 
+from qwen3_vllm._core.text_files.csv_records import csv_records
+from qwen3_vllm._core.text_files.lines import Lines
+from qwen3_vllm._core.text_files.records import read_header
+from qwen3_vllm._core.text_files.rows import is_utf8
+from qwen3_vllm._core.text_files.sources import Source, ending_of, format_of
+from qwen3_vllm._core.text_files.utf8 import open_source
 from qwen3_vllm.errors import InputError
 
-SUFFIXES = (".jsonl", ".ndjson", ".tsv", ".csv")
+_SUFFIXES = (".jsonl", ".ndjson", ".tsv", ".csv")
 Record = dict[str, object]
 
 
 def find(folder: Path, stem: str) -> Path | None:
     """Find the file of a folder that is called `stem` and has a known ending; None if there is none."""
-    paths = (folder / f"{stem}{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz"))
+    paths = (folder / f"{stem}{suffix}{packed}" for suffix in _SUFFIXES for packed in ("", ".gz"))
     return next((path for path in paths if path.is_file()), None)
 
 
@@ -28,31 +32,32 @@ def read_records(path: Path) -> Iterator[tuple[str, Record]]:
     Raises:
         InputError: The file cannot be read, or a line is not a record; says which.
     """
-    suffix = suffix_of(path)
-    if suffix not in SUFFIXES:
+    ending = ending_of(path)
+    if ending not in _SUFFIXES:
         raise InputError(
-            f"{path}: cannot tell the format from {suffix or 'no ending'}; use .jsonl, .csv or .tsv"
+            f"{path}: cannot tell the format from {ending or 'no ending'}; use .jsonl, .csv or .tsv"
         )
+    with lines_of(path) as lines:
+        if format_of(path)[0] == "jsonl":
+            yield from _json_lines(path, lines)
+        else:
+            yield from _rows(path, lines, _delimiter(ending, lines))
+
+
+@contextmanager
+def lines_of(path: Path) -> Iterator[Lines]:
+    """Open a file of UTF-8, with or without a byte order mark, unpacked if it ends in .gz.
+
+    Raises:
+        InputError: It cannot be read.
+    """
     try:
-        with open_text(path) as file:
-            yield from (
-                _json_lines(path, file) if suffix in (".jsonl", ".ndjson") else _rows(path, file, suffix)
-            )
-    except (OSError, EOFError) as error:
+        with open_source(Source(str(path), path, "text", gzipped=format_of(path)[1])) as file:
+            yield Lines(file)
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8: {error.reason}") from error
-
-
-def open_text(path: Path) -> IO[str]:
-    """Open a file as UTF-8 text, with or without a byte order mark, unpacked if it ends in .gz."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    return cast(IO[str], opened(path, "rt", encoding="utf-8-sig", newline=""))
-
-
-def suffix_of(path: Path) -> str:
-    """Ending of a path in lower case, without a .gz behind it."""
-    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
 
 
 def text_of(record: Record, field: str, where: str) -> str:
@@ -64,7 +69,7 @@ def text_of(record: Record, field: str, where: str) -> str:
     value = record.get(field)
     if not isinstance(value, str):
         raise InputError(f"{where}: has no text in {field!r}; its fields are {', '.join(record) or 'none'}")
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+    if not is_utf8(value):
         raise InputError(f"{where}: {field!r} holds lone surrogates, which UTF-8 cannot hold")
     return value
 
@@ -81,13 +86,13 @@ def id_of(record: Record, fields: Sequence[str], where: str) -> str:
     return str(value)
 
 
-def _json_lines(path: Path, file: IO[str]) -> Iterator[tuple[str, Record]]:
-    for number, line in enumerate(file, 1):
+def _json_lines(path: Path, lines: Lines) -> Iterator[tuple[str, Record]]:
+    for line in lines:
         if not line.strip():
             continue
-        where = f"{path}, line {number}"
+        where = f"{path}, line {lines.number}"
         try:
-            record = orjson.loads(line)
+            record = orjson.loads(line.decode())
         except orjson.JSONDecodeError as error:
             raise InputError(f"{where}: not JSON: {error}") from error
         if not isinstance(record, dict):
@@ -95,20 +100,30 @@ def _json_lines(path: Path, file: IO[str]) -> Iterator[tuple[str, Record]]:
         yield where, record
 
 
-def _rows(path: Path, file: IO[str], suffix: str) -> Iterator[tuple[str, Record]]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default is less than a book
-    header = file.readline()
-    # Excel writes semicolons where the comma is a decimal sign.
-    delimiter = "\t" if suffix == ".tsv" else ";" if header.count(";") > header.count(",") else ","
-    reader = csv.reader(chain([header], file), delimiter=delimiter)
+def _delimiter(ending: str, lines: Lines) -> str:
+    """Tell it from the ending or the header: Excel writes semicolons where the comma is a decimal sign."""
+    if ending == ".tsv":
+        return "\t"
+    header = next(lines, b"")
+    lines.give_back([header] if header else [])
+    return ";" if header.count(b";") > header.count(b",") else ","
+
+
+def _rows(path: Path, lines: Lines, delimiter: str) -> Iterator[tuple[str, Record]]:
+    found = csv_records(lines, delimiter)
     try:
-        names = [name.strip() for name in next(reader, [])]
-        for row in reader:
-            if not row:
-                continue
-            where = f"{path}, line {reader.line_num}"
-            if len(row) != len(names):
-                raise InputError(f"{where}: has {len(row)} fields, and the header {len(names)}")
-            yield where, dict(zip(names, row, strict=True))
+        names = read_header(found)
     except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}") from error
+        raise InputError(f"{path}, line 1: {error}") from error
+    first = lines.number + 1
+    for row in found:
+        where, first = f"{path}, line {first}", lines.number + 1
+        if isinstance(row, csv.Error):
+            raise InputError(f"{where}: {row}")
+        if not row:
+            continue
+        if not is_utf8("".join(row)):
+            raise InputError(f"{where}: is not UTF-8")
+        if len(row) != len(names):
+            raise InputError(f"{where}: has {len(row)} fields, and the header {len(names)}")
+        yield where, dict(zip(names, row, strict=True))

@@ -13,11 +13,12 @@ class TooLongError(InputError):
 
 
 class Lines:
-    """Lines of a file; `offset` is where the next one starts."""
+    """Lines of a file; `offset` is where the next one starts, `number` counts those that came."""
 
     def __init__(self, file: BinaryIO, offset: int = 0, seen: Callable[[bytes], None] | None = None) -> None:
         """`offset` is where the file is; `seen` is called with each line, once."""
         self.offset = offset
+        self.number = 0
         self._file = file
         self._seen = seen
         self._returned: list[bytes] = []
@@ -37,9 +38,11 @@ class Lines:
             if self._seen is not None:
                 self._seen(line)
         self.offset += len(line)
+        self.number += 1
         return line
 
     def give_back(self, lines: list[bytes]) -> None:
         """Let the last lines come once more."""
         self.offset -= sum(map(len, lines))
+        self.number -= len(lines)
         self._returned += reversed(lines)

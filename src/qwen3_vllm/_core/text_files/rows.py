@@ -55,7 +55,7 @@ class RowReader:
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            is_text = _is_utf8(line.decode(errors="surrogateescape"))
+            is_text = is_utf8(line.decode(errors="surrogateescape"))
             return self.without_text(number, f"is not JSON: {error}" if is_text else self._not_of_encoding)
         if not isinstance(record, dict):
             return self.without_text(number, f"is not a JSON object but {type(record).__name__}")
@@ -74,14 +74,14 @@ class RowReader:
             return self.without_text(number, f"has an id that is no string or number but {_kind(id)}")
         if isinstance(id, float) and not abs(id) < _EXACT_FLOAT:
             return self.without_text(number, "has an id that is no exact number: write it as a string")
-        if isinstance(id, str) and not _is_utf8(id):
+        if isinstance(id, str) and not is_utf8(id):
             return self.without_text(number, "has an id that is not UTF-8")
-        if isinstance(text, str) and not _is_utf8(text):
+        if isinstance(text, str) and not is_utf8(text):
             return self.without_text(number, self._not_of_encoding, id)
         return Row(number, self.name_of(number) if id is None else str(id), text)
 
     def without_text(self, number: int, problem: str, id: object = None) -> Row:
-        usable = isinstance(id, str | int) and _is_utf8(str(id))
+        usable = isinstance(id, str | int) and is_utf8(str(id))
         return Row(number, str(id) if usable else self.name_of(number), None, problem)
 
     def name_of(self, number: int) -> str:
@@ -93,7 +93,8 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold a text: bytes that were none are lone surrogates in it."""
     if text.isascii():
         return True
     try:

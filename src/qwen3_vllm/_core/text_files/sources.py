@@ -70,6 +70,16 @@ def find_sources(
     return list(found.values())
 
 
+def format_of(path: Path) -> tuple[Format | None, bool]:
+    """Tell a file's format by its ending, None for an unknown one; and whether it is gzipped."""
+    return _BY_SUFFIX.get(ending_of(path)), path.suffix.lower() == ".gz"
+
+
+def ending_of(path: Path) -> str:
+    """Ending of a path in lower case, without a .gz behind it."""
+    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+
+
 def known_encoding(name: str | None) -> str | None:
     """Return the canonical name of a text encoding, and None for UTF-8.
 
@@ -149,12 +159,11 @@ def _source(name: str, format: Format | None) -> Source:
             f"{name} is a pipe or a device, which cannot be read twice: give it as standard input, "
             f"`qwen3-vllm embed - --format ... < {name}`"
         )
-    gzipped = path.suffix.lower() == ".gz"
-    suffix = (path.with_suffix("") if gzipped else path).suffix.lower()
-    known = format or _BY_SUFFIX.get(suffix)
+    told, gzipped = format_of(path)
+    known = format or told
     if known is None:
         raise ConfigurationError(
-            f"{name}: cannot tell the format from {as_text(suffix) or 'no ending'}; "
+            f"{name}: cannot tell the format from {as_text(ending_of(path)) or 'no ending'}; "
             f"say --format {'|'.join(FORMATS)}"
         )
     if gzipped and known == "parquet":
