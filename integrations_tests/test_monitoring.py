@@ -69,6 +69,7 @@ def prometheus(used_server: RunningServer, tmp_path_factory: pytest.TempPathFact
         if "authorization" in job:
             job["authorization"]["credentials_file"] = str(key)
         job["static_configs"][0]["targets"] = [used_server.base_url.removeprefix("http://")]
+    config["rule_files"] = [str(DEPLOY / "alerts.yml")]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -117,13 +118,35 @@ def evaluate(url: str, expression: str) -> list[Any]:
 
 @pytest.mark.parametrize(("title", "expression"), TARGETS, ids=IDS)
 def test_prometheus_evaluates_a_panels_query(title: str, expression: str, prometheus: str) -> None:
-    result = evaluate(prometheus, expression.replace("$__rate_interval", "30s"))
+    result = evaluate(prometheus, expression.replace("$__rate_interval", "30s").replace("$server", ".*"))
     if not METRIC.search(expression):
         return  # GPU metrics come from the DCGM exporter, which needs a GPU
     values = [float(series["value"][1]) for series in result if series["metric"].get("job") == "embedding"]
     assert values, title
     # 0/0 is right for a route nobody uses, and for the hit rate: the embedding server has no prefix cache.
     assert title == "Prefix-cache hit rate" or any(math.isfinite(value) for value in values), (title, values)
+
+
+def test_a_panel_shows_the_chosen_server_alone(prometheus: str) -> None:
+    for _, expression in TARGETS:
+        if METRIC.search(expression):
+            chosen = expression.replace("$__rate_interval", "30s").replace("$server", "another:8000")
+            assert evaluate(prometheus, chosen) == []
+
+
+def test_prometheus_evaluates_the_alerts(prometheus: str) -> None:
+    url = prometheus + "/api/v1/rules"
+    deadline = time.monotonic() + 60
+    while True:
+        groups = requests.get(url, timeout=30).json()["data"]["groups"]
+        rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
+        if all(rule["health"] != "unknown" for rule in rules.values()):
+            break
+        assert time.monotonic() < deadline, rules
+        time.sleep(0.5)
+    assert {rule["health"] for rule in rules.values()} == {"ok"}
+    assert len(rules) == 4
+    assert {rule["state"] for name, rule in rules.items() if name != "Qwen3ServerDown"} == {"inactive"}
 
 
 def test_the_counters_count_documents_calls_and_refusals(prometheus: str, used_server: RunningServer) -> None:
@@ -161,7 +184,11 @@ def exported_counters(server: RunningServer) -> list[float]:
     return sums
 
 
-def test_promtool_accepts_the_shipped_configuration() -> None:
-    command = [need("promtool"), "check", "config", "--syntax-only", str(DEPLOY / "prometheus.yml")]
+@pytest.mark.parametrize(
+    "arguments", [["config", "--syntax-only", "prometheus.yml"], ["rules", "alerts.yml"]], ids=lambda a: a[0]
+)
+def test_promtool_accepts_what_is_shipped(arguments: list[str]) -> None:
+    *options, name = arguments
+    command = [need("promtool"), "check", *options, str(DEPLOY / name)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -199,6 +199,16 @@ def test_grafana_is_provisioned_with_the_datasource_that_the_panels_name(compose
         assert {target["datasource"]["uid"] for target in panel["targets"]} == {source["uid"]}
 
 
+def test_every_panel_of_a_server_can_be_filtered_by_it() -> None:
+    dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    (server,) = dashboard["templating"]["list"]
+    assert (server["name"], server["allValue"], server["multi"]) == ("server", ".*", True)
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            metrics = re.findall(r"vllm:\w+|http_\w+|\bup\b", target["expr"])
+            assert target["expr"].count('{instance=~"$server"') == len(metrics), target["expr"]
+
+
 def test_panels_do_not_overlap() -> None:
     cells: set[tuple[int, int]] = set()
     for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]:
