@@ -1,6 +1,6 @@
 """mteb on a task of your own, without a model hub: both clients as mteb's encoder and cross-encoder.
 
-Install: pip install "mteb>=2" "qwen3-vllm"     (in an environment of its own: it brings torch)
+Install: pip install "mteb>=2" -e .     (in an environment of its own: it brings torch)
 Serve:   qwen3-vllm serve both
 Run:     python examples/mteb_local_task.py
 Prints:  nDCG@10 and recall@10 of search, and of the same candidates reranked.

@@ -1,7 +1,10 @@
 """Embed a corpus as one step of a Ray Data pipeline of your own.
 
-Serve with: qwen3-vllm serve embedding. Needs: pip install -e '.[ray]'
-Run with: python examples/ray_bulk_embed.py demo/corpus.jsonl vectors
+Install: pip install -e '.[ray]'
+Serve:   qwen3-vllm serve embedding
+Run:     python examples/ray_bulk_embed.py demo/corpus.jsonl vectors
+Prints:  how many documents are in the output, and its columns.
+
 On a cluster set RAY_ADDRESS, and give an INPUT, an OUTPUT and a QWEN3_EMBEDDING_URL that every host reaches.
 To embed files only, with resumption: qwen3-vllm embed corpus.jsonl -o vectors --engine ray
 """

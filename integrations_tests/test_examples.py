@@ -6,9 +6,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from qwen3_vllm.serving.machine.ports import free_port
 
 from .conftest import ROOT, RunningServer
 from .reference import ReferenceEmbedding, ReferenceReranker
@@ -121,6 +127,68 @@ def test_hybrid_search_reranks_what_both_found(
     assert len(found) == KEPT
     assert found == sorted(found, reverse=True)
     assert len(re.findall(r"\[(BM25|embeddings|BM25 and embeddings)\]$", printed, re.MULTILINE)) == KEPT
+
+
+def test_multi_query_ranks_each_passage_once(
+    servers: Example, reranker_reference: ReferenceReranker, tmp_path: Path
+) -> None:
+    printed = run("multi_query.py", servers, tmp_path)
+    found = scored(printed)
+    question = "How do I keep food from sticking to an iron skillet?"
+    expected = reranker_reference.scores(question, [text for _, text in found])
+    np.testing.assert_allclose([score for score, _ in found], expected, atol=CLOSE)
+    assert len({text for _, text in found}) == KEPT
+    count = int(re.findall(r"^(\d+) passages found", printed)[0])
+    assert 10 <= count <= 30
+
+
+def test_clients_of_cohere_and_openai_get_the_same_as_ours(
+    embedding_server: RunningServer,
+    templated_reranker_server: RunningServer,
+    embedding_reference: ReferenceEmbedding,
+    reranker_reference: ReferenceReranker,
+    tmp_path: Path,
+) -> None:
+    printed = run("cohere_and_openai.py", (embedding_server, templated_reranker_server), tmp_path)
+    query, documents = "法国的首都是哪里？", ["中国的首都是北京。", "法国的首都是巴黎。"]
+    cosines = re.findall(r"^cosine (\S+) (\S+)  (.+)$", printed, re.MULTILINE)
+    similarity = embedding_reference.documents(documents) @ embedding_reference.queries([query])[0]
+    assert [text for *_, text in cosines] == documents
+    for column in (0, 1):
+        np.testing.assert_allclose([float(row[column]) for row in cosines], similarity, atol=1e-3)
+    scores = dict(zip(documents, reranker_reference.scores(query, documents), strict=True))
+    ranked = re.findall(r"^P\(yes\) (\S+)  (.+)$", printed, re.MULTILINE)
+    assert len(ranked) == len(documents)
+    for score, text in ranked:
+        assert float(score) == pytest.approx(scores[text], abs=CLOSE)
+
+
+def test_fastapi_service_finds_what_is_embedded(servers: Example, tmp_path: Path) -> None:
+    embedding, reranker = servers
+    port = free_port()
+    environment = {
+        **os.environ,
+        "QWEN3_EMBEDDING_URL": embedding.base_url,
+        "QWEN3_RERANKER_URL": reranker.base_url,
+        "PORT": str(port),
+    }
+    command = [sys.executable, str(EXAMPLES / "fastapi_service.py")]
+    service = subprocess.Popen(command, cwd=tmp_path, env=environment)
+    try:
+        session = requests.Session()
+        session.mount("http://", HTTPAdapter(max_retries=Retry(connect=40, backoff_factor=0.1)))
+        url = f"http://127.0.0.1:{port}"
+        assert session.get(f"{url}/search?query=moon", timeout=60).json() == {"indexed": 0, "results": []}
+        accepted = session.post(f"{url}/documents", data=CORPUS.read_bytes(), timeout=60)
+        assert (accepted.status_code, accepted.json()) == (202, {"accepted": len(TEXTS)})
+        found: dict[str, Any] = {"indexed": 0}
+        while service.poll() is None and found["indexed"] < len(TEXTS):
+            found = session.get(f"{url}/search", params={"query": MOON}, timeout=60).json()
+        texts = [each["text"] for each in found["results"]]
+        assert len(texts) == KEPT and set(texts) <= set(TEXTS)
+    finally:
+        service.terminate()
+        service.wait(timeout=60)
 
 
 def test_ingestion_asks_for_nothing_twice(servers: Example, tmp_path: Path) -> None:
