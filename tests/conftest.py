@@ -1,6 +1,7 @@
 """Fixtures of all offline tests."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -35,6 +36,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     whole = [Path(arg).resolve() for arg in config.args] == [Path(__file__).parent]
     selected = config.option.keyword or config.option.markexpr or config.option.lf
     return 0 if selected or not whole else 2 * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep the garbage collector from the modules, which stay: it would go through all of them again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)
