@@ -40,7 +40,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Keep the garbage collector from the modules, which stay: it would go through all of them again and again."""
+    """Keep the garbage collector from the modules, which stay: it goes through all of them each time."""
     gc.disable()
     try:
         return (yield)
