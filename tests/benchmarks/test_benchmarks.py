@@ -1,5 +1,6 @@
 """The bench: its arithmetic, its canned server, and that a run has every client and every figure."""
 
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,12 @@ from tests.fake_vllm import FakeVLLM
 from tests.faults import serve
 
 SMALL = ["--documents", "4", "--calls", "1", "--rounds", "1", "--queries", "1", "--rankings", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _no_collections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what comes before each turn for the sake of the figures: it takes longer than the turn."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +311,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_no_server_there_ends_with_1() -> None:
     ended = CliRunner().invoke(app, ["--embedding-url", "http://127.0.0.1:9"])
 
