@@ -2,8 +2,13 @@
 
 import subprocess
 import sys
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import qwen3_vllm
 from qwen3_vllm import cli
@@ -24,68 +29,45 @@ NOT_AT_IMPORT = (
     "pyarrow",
     "ray",
 )
-# Hides every package that `qwen3-vllm[EXTRA]` does not bring, as if it were not installed.
-ONLY_WITH_EXTRA = """
+# Imports modules as if packages of these names were not installed, and says which it cannot.
+WITHOUT = """
 import sys
-from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
-def brought(name, extras, seen):
-    key = (canonicalize_name(name), frozenset(extras))
-    if key in seen:
-        return
-    seen.add(key)
-    try:
-        needed = distribution(name).requires or ()
-    except PackageNotFoundError:
-        return
-    for each in map(Requirement, needed):
-        if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
-            brought(each.name, each.extras, seen)
-
-extra, *modules = sys.argv[1:]
-closure = set()
-brought("qwen3-vllm", {extra} - {""}, closure)
-here = {name for name, _ in closure}
-owners = {top: set(map(canonicalize_name, names)) for top, names in packages_distributions().items()}
+hidden, *modules = sys.argv[1:]
 
 class Hidden:
     def find_spec(self, name, path=None, target=None):
-        top = name.partition(".")[0]
-        if top in owners and not owners[top] & here:
+        if name.partition(".")[0] in hidden.split():
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Hidden())
 for module in modules:
-    __import__(module)
+    try:
+        __import__(module)
+    except ImportError as error:
+        print(module, "cannot be imported:", error)
 """
 
 
-@pytest.mark.parametrize(
-    ("module", "others"), [("qwen3_vllm", ("rich", "typer")), ("qwen3_vllm.cli", ())], ids=["root", "cli"]
-)
-def test_an_import_loads_nothing_that_is_slow(module: str, others: tuple[str, ...]) -> None:
-    loaded = run(f"import {module}, sys; print([m for m in {NOT_AT_IMPORT + others} if m in sys.modules])")
-
-    assert loaded == "[]"
-
-
-def test_the_clients_load_no_framework() -> None:
+def test_nothing_slow_is_loaded_or_started_before_it_is_needed() -> None:
     frameworks = set(NOT_AT_IMPORT) - {"aiohttp", "numpy", "pydantic"} | {"rich", "typer"}
-    loaded = run(
-        f"from qwen3_vllm import *; import sys; print([m for m in {frameworks} if m in sys.modules])"
-    )
+    loaded = run(f"""
+import sys, threading
+import qwen3_vllm
+print([name for name in {(*NOT_AT_IMPORT, "rich", "typer")} if name in sys.modules])
+from qwen3_vllm import *
+print([name for name in {frameworks} if name in sys.modules])
+EmbeddingClient()
+print(threading.active_count())
+""")
+
+    assert loaded.splitlines() == ["[]", "[]", "1"]
+
+
+def test_the_command_line_loads_nothing_slow() -> None:
+    loaded = run(f"import qwen3_vllm.cli, sys; print([m for m in {NOT_AT_IMPORT} if m in sys.modules])")
 
     assert loaded == "[]"
-
-
-def test_importing_the_root_starts_nothing() -> None:
-    threads = run(
-        "import qwen3_vllm, threading; qwen3_vllm.EmbeddingClient(); print(threading.active_count())"
-    )
-
-    assert threads == "1"
 
 
 def test_all_public_names_are_there() -> None:
@@ -98,36 +80,63 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = qwen3_vllm.Reranker  # type: ignore[attr-defined]  # as it should be
 
 
-@pytest.mark.parametrize(
-    ("modules", "extra"),
-    [
-        ("qwen3_vllm.langchain", "langchain"),
-        ("qwen3_vllm.llama_index", "llama-index"),
-        ("qwen3_vllm.bulk", "bulk"),
-        ("qwen3_vllm.evaluation", "evaluation"),
-        ("qwen3_vllm._core.embedding.client qwen3_vllm.serving.guard qwen3_vllm.doctor", ""),
-        (" ".join(f"qwen3_vllm.cli.{name}" for name in cli.SUMMARIES), ""),
-    ],
-    ids=lambda value: value.split()[0] if value else "",
-)
-def test_a_public_module_needs_its_extra_alone(modules: str, extra: str) -> None:
-    run(ONLY_WITH_EXTRA, extra, *modules.split())
+EXTRA_OF = {
+    "qwen3_vllm.langchain": "langchain",
+    "qwen3_vllm.llama_index": "llama-index",
+    "qwen3_vllm.bulk": "bulk",
+    "qwen3_vllm.evaluation": "evaluation",
+}
 
 
-@pytest.mark.parametrize(
-    ("module", "extra"),
-    [
-        ("langchain", "langchain"),
-        ("llama_index", "llama-index"),
-        ("bulk", "bulk"),
-        ("evaluation", "evaluation"),
-    ],
-)
-def test_a_missing_extra_is_named(module: str, extra: str) -> None:
-    with pytest.raises(subprocess.CalledProcessError) as failed:
-        run(ONLY_WITH_EXTRA, "", f"qwen3_vllm.{module}")
+@pytest.mark.parametrize(("module", "extra"), EXTRA_OF.items(), ids=EXTRA_OF.values())
+def test_a_public_module_needs_its_extra_alone(module: str, extra: str) -> None:
+    assert run(WITHOUT, not_brought_by(extra), module) == ""
 
-    assert f"qwen3-vllm[{extra}]" in failed.value.stderr
+
+def test_the_rest_needs_no_extra() -> None:
+    modules = ["qwen3_vllm._core.embedding.client", "qwen3_vllm.serving.guard", "qwen3_vllm.doctor"]
+    commands = [f"qwen3_vllm.cli.{name}" for name in cli.SUMMARIES]
+
+    assert run(WITHOUT, not_brought_by(None), *modules, *commands) == ""
+
+
+def test_a_missing_extra_is_named() -> None:
+    said = run(WITHOUT, not_brought_by(None), *EXTRA_OF).splitlines()
+
+    for line, (module, extra) in zip(said, EXTRA_OF.items(), strict=True):
+        assert line.startswith(module)
+        assert f"qwen3-vllm[{extra}]" in line
+
+
+def not_brought_by(extra: str | None) -> str:
+    """The top-level names of the installed packages that `qwen3-vllm[EXTRA]` does not need."""
+    needed = {name for name, _ in closure(f"qwen3-vllm[{extra}]" if extra else "qwen3-vllm")}
+    return " ".join(top for top, owners in owners_of_packages().items() if not owners & needed)
+
+
+@cache
+def owners_of_packages() -> dict[str, set[str]]:
+    return {top: set(map(canonicalize_name, names)) for top, names in packages_distributions().items()}
+
+
+def closure(requirement: str) -> set[tuple[str, frozenset[str]]]:
+    """What a requirement brings, each with its extras, as far as it is installed."""
+    seen: set[tuple[str, frozenset[str]]] = set()
+    left = [Requirement(requirement)]
+    while left:
+        each = left.pop()
+        key = (canonicalize_name(each.name), frozenset(each.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        with suppress(PackageNotFoundError):
+            for text in requires(each.name) or ():
+                needed = Requirement(text)
+                if needed.marker is None or any(
+                    needed.marker.evaluate({"extra": extra}) for extra in ("", *each.extras)
+                ):
+                    left.append(needed)
+    return seen
 
 
 def run(code: str, *arguments: str) -> str:
