@@ -34,8 +34,9 @@ _SPEC.loader.exec_module(fake_hub)
 REPO = "Qwen/Qwen3-Embedding-0.6B"
 RERANKER = "Qwen/Qwen3-Reranker-0.6B"
 WEIGHTS = "model.safetensors"
+WEIGHT_BYTES = 2**20
 # Both clients write to disk in large pieces (10 MB is the largest): a partial file must be longer than that.
-WEIGHT_BYTES, HALF = 24 * 2**20, 14 * 2**20
+LARGE, HALF = 24, 14 * 2**20
 TOKEN = "hf_NeverShowThisToken"
 
 
@@ -49,6 +50,11 @@ def fake() -> Iterator[Any]:
     }
     with fake_hub.running(fake_hub.FakeHub({REPO: dict(files), RERANKER: dict(files)})) as hub:
         yield hub
+
+
+@pytest.fixture
+def large_weights(fake: Any) -> None:
+    fake.repos[REPO][WEIGHTS] *= LARGE
 
 
 @pytest.fixture(params=["modelscope", "huggingface"])
@@ -107,6 +113,7 @@ def test_a_second_run_verifies_and_fetches_nothing(hub: Hub, fake: Any, models: 
     assert fake.requests == []
 
 
+@pytest.mark.usefixtures("large_weights")
 def test_a_cut_connection_is_continued_not_restarted(hub: Hub, fake: Any, models: Path) -> None:
     fake.cut[WEIGHTS] = HALF
     done = download(hub, REPO, models)
@@ -156,6 +163,7 @@ def test_a_folder_of_the_users_own_is_not_overwritten(hub: Hub, models: Path) ->
     assert own.read_bytes() == b"fine-tuned for weeks"
 
 
+@pytest.mark.usefixtures("large_weights")
 def test_a_full_disk_is_noticed_before_anything_is_fetched(
     hub: Hub, fake: Any, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +311,7 @@ def test_a_folder_that_cannot_be_written_is_a_plain_error(hub: Hub, tmp_path: Pa
     assert (result.exit_code, "download failed" in result.output) == (1, True)
 
 
+@pytest.mark.usefixtures("large_weights")
 @pytest.mark.parametrize("source", ["modelscope", "huggingface"])
 def test_a_killed_download_is_no_model_and_is_resumed(source: str, fake: Any, tmp_path: Path) -> None:
     environment = {
