@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from qwen3_vllm._core.embedding.client import EmbeddingClient
+from qwen3_vllm._core.embedding.same_model import PROBE
 from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.text_files.rows import Row
 from qwen3_vllm._core.text_files.sources import Source
 from qwen3_vllm._core.usage import Usage, count_usage
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk.folder import Counts, Failure, Folder
-from qwen3_vllm.bulk.manifest import PROBE, check_probe
+from qwen3_vllm.bulk.manifest import check_probe
 from qwen3_vllm.bulk.parts import Fields, Part, Span
 from qwen3_vllm.bulk.pipeline import chunked, embed_apart, pipelined
 from qwen3_vllm.bulk.rows import Reader

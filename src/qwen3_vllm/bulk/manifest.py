@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 import orjson
 
+from qwen3_vllm._core.embedding.same_model import PROBE, is_same_model
 from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.usage import Usage
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.errors import ConfigurationError, WrongServerError
 
 MANIFEST = "_manifest.json"
-# Embedded at the start and before each part appears: a name says little about which model answers to it.
-PROBE = "The quick brown fox jumps over the lazy dog. 敏捷的棕色狐狸跳过懒狗。"
-# Half precision and the batches a text falls into cost less than 0.01; another model is far below.
-_SAME_MODEL = 0.98
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +110,7 @@ class Manifest:
 
 def check_probe(before: Vectors, now: Vectors, server: str) -> None:
     """Raise WrongServerError unless two vectors of PROBE come from one model."""
-    if now.shape != before.shape or float(now @ before) < _SAME_MODEL:
+    if not is_same_model(before, now):
         raise WrongServerError(
             f"{server} gives other vectors than it gave when the output was begun: it is another model, "
             "whatever its name. Serve the first one again, or give a new folder"

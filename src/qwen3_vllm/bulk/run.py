@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 
 from qwen3_vllm._core.client import transport_of
 from qwen3_vllm._core.embedding.client import EmbeddingClient, pinned, server_of
+from qwen3_vllm._core.embedding.same_model import PROBE
 from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.http.flow import send_one
 from qwen3_vllm._core.options import Options
@@ -21,7 +22,7 @@ from qwen3_vllm._core.text_files.sources import Format, Source, find_sources, kn
 from qwen3_vllm._core.vllm_api.calls import tokenize
 from qwen3_vllm.bulk.engine import Job, Step, embed_parts, step_before
 from qwen3_vllm.bulk.folder import STDIN_COPY, Folder, locked
-from qwen3_vllm.bulk.manifest import PROBE, Input, Manifest, check_probe
+from qwen3_vllm.bulk.manifest import Input, Manifest, check_probe
 from qwen3_vllm.bulk.parts import Fields, Part, Scan, scan
 from qwen3_vllm.bulk.pipeline import CHUNK_DOCUMENTS
 from qwen3_vllm.bulk.rows import Reader

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen3_vllm import RerankClient
+from qwen3_vllm._core.reranking.same_model import PROBE_QUERY, PROBE_TASK, PROBES, is_same_model
 from qwen3_vllm.errors import WrongServerError
 from qwen3_vllm.evaluation.keeping import Rows, Times, file_name, key_of, read_json, write_json
 from qwen3_vllm.evaluation.searching import Ranking
@@ -16,16 +17,6 @@ from qwen3_vllm.evaluation.tokens import TokenCount
 
 TIMED_CALLS = 20
 _PAIRS = 1024  # scored between two writes: 32 requests of 32
-_PROBE_TASK = "Given a question, find the passages that answer it"
-_PROBE_QUERY = "What is the capital of China?"
-_PROBES = (
-    "The capital of China is Beijing.",
-    "中国的首都是北京。",
-    "Beijing is large.",
-    "Bananas are yellow.",
-)
-# Of log-odds, which half precision moves by up to 0.25, whatever the score. Scores near 0 and 1 hardly move.
-_SAME_SERVER = 0.5
 
 Advance = Callable[[int], None]
 Pool = Sequence[NDArray[np.int64]]
@@ -122,14 +113,11 @@ class ScoredPairs:
         return Ranking(np.take_along_axis(documents, order, 1), np.take_along_axis(scores, order, 1))
 
     def _check_probes(self, name: str, path: Path) -> None:
-        probes = self._client.score(_PROBE_QUERY, _PROBES, instruction=_PROBE_TASK)
+        probes = self._client.score(PROBE_QUERY, PROBES, instruction=PROBE_TASK)
         before = np.asarray(read_json(path) or [], np.float32)
         if before.size == 0:
             write_json(path, probes.tolist())
-        elif (
-            before.shape != probes.shape
-            or float(np.abs(_log_odds(before) - _log_odds(probes)).max()) > _SAME_SERVER
-        ):
+        elif not is_same_model(before, probes):
             raise WrongServerError(
                 f"{self._client.settings.base_url} gives other scores than {name!r} gave when "
                 f"{path.parent} was begun: it is another model, whatever its name. "
@@ -149,8 +137,3 @@ def pool_of(rankings: Sequence[tuple[Ranking, int]]) -> Pool:
         np.unique(np.concatenate([found.documents[row, :count] for found, count in rankings]))
         for row in range(len(rankings[0][0].documents))
     ]
-
-
-def _log_odds(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    likely = scores.clip(1e-6, 1 - 1e-6)
-    return np.asarray(np.log(likely / (1 - likely)))

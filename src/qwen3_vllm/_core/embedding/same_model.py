@@ -1,0 +1,12 @@
+"""Whether vectors come from one model: a name says little about which model answers to it."""
+
+from qwen3_vllm._core.vllm_api.embeddings import Vectors
+
+PROBE = "The quick brown fox jumps over the lazy dog. 敏捷的棕色狐狸跳过懒狗。"
+# Half precision and the batches a text falls into cost less than 0.01; another model is far below.
+_SAME_MODEL = 0.98
+
+
+def is_same_model(one: Vectors, other: Vectors) -> bool:
+    """Whether two vectors of PROBE come from one model, with the same dimensions."""
+    return one.shape == other.shape and float(one @ other) >= _SAME_MODEL
