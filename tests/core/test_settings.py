@@ -28,6 +28,26 @@ def test_defaults_are_those_of_vllm(settings: type[EmbeddingSettings] | type[Rer
 
 
 @pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("http://a:1, http://b:1/,", ("http://a:1", "http://b:1")),
+        (["http://a:1", "http://b:1/v1"], ("http://a:1", "http://b:1/v1")),
+        (("http://a:1/", "http://a:1/v1", "http://a:1"), "http://a:1"),
+        (["http://a:1,http://b:1", "http://c:1"], ("http://a:1", "http://b:1", "http://c:1")),
+    ],
+)
+def test_several_addresses_are_kept_once_each(given: str | list[str], kept: str | tuple[str, ...]) -> None:
+    settings = EmbeddingSettings(base_url=given)
+    assert settings.base_url == kept
+    assert EmbeddingSettings.model_validate_json(settings.model_dump_json()).base_url == kept
+
+
+def test_several_addresses_may_be_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QWEN3_RERANKER_URL", "http://a:1,http://b:1")
+    assert RerankSettings().base_url == ("http://a:1", "http://b:1")
+
+
+@pytest.mark.parametrize(
     ("settings", "name"),
     [(EmbeddingSettings, "QWEN3_EMBEDDING_URL"), (RerankSettings, "QWEN3_RERANKER_URL")],
 )

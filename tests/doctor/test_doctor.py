@@ -349,3 +349,15 @@ def test_a_page_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> Non
 
     assert ended.exit_code == 2
     assert "cannot write" in ended.output
+
+
+def test_each_of_several_addresses_is_examined_and_a_stranger_among_them_named() -> None:
+    fakes = [FakeVLLM("embedding"), FakeVLLM("embedding", seed="other weights")]
+    with serve(fakes[0]) as right, serve(fakes[1]) as other, serve(fakes[0]) as twin:
+        good = examine(embedding_url=[right.base_url, twin.base_url])
+        bad = examine(embedding_url=f"{right.base_url},{other.base_url}")
+
+    assert {check.name.split(" ")[0] for check in good[:-1]} == {right.base_url, twin.base_url}
+    assert (good[-1].name, good[-1].status) == ("embedding.addresses", "ok")
+    assert (bad[-1].name, bad[-1].status) == ("embedding.addresses", "fail")
+    assert other.base_url in bad[-1].seen

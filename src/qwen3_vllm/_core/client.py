@@ -1,4 +1,4 @@
-"""What both clients are: settings that do not change, and one transport to their server."""
+"""What both clients are: settings that do not change, and what runs their flows."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -8,9 +8,9 @@ from time import sleep
 from typing import Any, ClassVar, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar
 
 from qwen3_vllm._core.http.flow import Flow
-from qwen3_vllm._core.http.transport import Transport
+from qwen3_vllm._core.http.transport import Runner
 from qwen3_vllm._core.readiness import Waiting
-from qwen3_vllm._core.settings import ServerSettings, check_picklable
+from qwen3_vllm._core.settings import ServerSettings, addresses_of, check_picklable
 from qwen3_vllm._core.telemetry import Learned, Observer, Operation, observe
 from qwen3_vllm._core.usage import Usage
 from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
@@ -37,14 +37,14 @@ def takes_options_of(
 
 
 class Client(ABC, Generic[S]):
-    """Has settings and a transport, which never change: a copy is the client itself.
+    """Has settings and a way to its servers, which never change: a copy is the client itself.
 
     A pickle holds the settings without secrets: keys are read from the environment where it is loaded.
     """
 
     _operation: ClassVar[Operation]
     _settings: S
-    _transport: Transport
+    _transport: Runner
 
     @property
     def settings(self) -> S:
@@ -102,7 +102,7 @@ class Client(ABC, Generic[S]):
 
     def _observed(self) -> Observer:
         """Show a call to OpenTelemetry, from `with` to its end."""
-        return observe(self._operation, self._settings.base_url, self._learned)
+        return observe(self._operation, addresses_of(self._settings), self._learned)
 
     @abstractmethod
     def _smallest_request(self) -> Flow[object]:
@@ -149,6 +149,16 @@ class Client(ABC, Generic[S]):
         self._begin(settings)
 
 
-def transport_of(client: Client[Any]) -> Transport:
-    """The transport of a client, for more requests within its limit."""
+def transport_of(client: Client[Any]) -> Runner:
+    """What runs the flows of a client, for more requests within its limit."""
     return client._transport
+
+
+def try_once(client: Client[Any]) -> None:
+    """Make the smallest request that a client can make."""
+    client._try()
+
+
+def address_of(client: Client[Any]) -> str:
+    """Where the servers of a client are, for messages."""
+    return ", ".join(addresses_of(client.settings))

@@ -2,7 +2,7 @@
 
 import re
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -21,8 +21,25 @@ _OWN_FIELDS = frozenset({
 })  # fmt: skip
 
 
-def checked_base_url(url: str) -> str:
-    url = url.strip()
+def checked_base_url(given: object) -> object:
+    """One address as a string, several as a tuple of them, each server once; a string may name several."""
+    lines = [given] if isinstance(given, str) else given
+    if not isinstance(lines, Sequence) or not all(isinstance(line, str) for line in lines):
+        raise ValueError("base_url must be an address, or a list of them")
+    servers: dict[str, str] = {}
+    for url in filter(None, (url.strip() for line in lines for url in line.split(","))):
+        address = _checked_address(url)
+        servers.setdefault(address.removesuffix("/v1"), address)  # with /v1 or without, it is one server
+    first, *others = servers.values() or [_checked_address("")]
+    return (first, *others) if others else first
+
+
+def frozen(value: str | Sequence[str]) -> str | tuple[str, ...]:
+    """A string as it is, several as a tuple."""
+    return value if isinstance(value, str) else tuple(value)
+
+
+def _checked_address(url: str) -> str:
     try:
         parts = urlsplit(url)
         # Reading the port checks it.

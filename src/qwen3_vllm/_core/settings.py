@@ -2,9 +2,9 @@
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import NoneType
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import Any, Literal, Self, TypeAlias, TypeVar, get_args
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
@@ -21,6 +21,7 @@ from qwen3_vllm._core.option_values import (
     checked_key,
     checked_proxy,
     checked_verify,
+    frozen,
     key_or_function,
     written_path,
 )
@@ -36,6 +37,7 @@ MAX_CONCURRENCY = 32
 Template = Literal["auto", "client", "server"]
 Verify: TypeAlias = bool | str | ssl.SSLContext
 Certificate: TypeAlias = str | tuple[str, str]
+S = TypeVar("S", bound="ServerSettings")
 _SECRETS = frozenset({"api_key", "default_headers"})
 
 
@@ -52,7 +54,8 @@ class ServerSettings(Options):
     """Options of any client of a vLLM server. An option given as None has its default.
 
     Attributes:
-        base_url: Server's address, with or without `/v1`.
+        base_url: Server's address, with or without `/v1`; a list, or with commas between them, of servers of
+            one model, which share the work.
         model: Name the server knows the model by. None: the first of `/v1/models`, asked once.
         api_key: Sent as a bearer token [VLLM_API_KEY], `Bearer` before it is left out; never shown, never
             serialised. "": none, whatever the environment has. A function, sync or async, is called for each
@@ -62,8 +65,8 @@ class ServerSettings(Options):
             before the first. None: no limit but each request's `timeout`.
         max_retries: How often a failed request is sent again: lost connections, time-outs (once), 429,
             500, 502, 503 (after what Retry-After says) and 504.
-        max_concurrency: Requests in flight at most, whatever number of calls they belong to; fewer while
-            the server says 503 or 429, or is too slow for `timeout`.
+        max_concurrency: Requests in flight at most, whatever number of calls they belong to, and of servers;
+            fewer at a server while it says 503 or 429, or is too slow for `timeout`.
         batch_size: Texts a request, at most.
         instruction: Task sentence for queries, in English even for other languages (Qwen's advice).
         default_headers: More HTTP headers for each request; never shown, never serialised.
@@ -80,7 +83,7 @@ class ServerSettings(Options):
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
-    base_url: str
+    base_url: str | Sequence[str]
     model: str | None = None
     api_key: SecretStr | SkipJsonSchema[AskKey] | None = Field(
         default_factory=_api_key_from_environment, exclude=True, repr=False
@@ -98,7 +101,8 @@ class ServerSettings(Options):
     invalid_text: InvalidText = "error"
     extra_body: dict[str, Any] | None = Field(default=None, repr=False)
 
-    _check_base_url = field_validator("base_url")(checked_base_url)
+    _check_base_url = field_validator("base_url", mode="before")(checked_base_url)
+    _freeze_base_url = field_validator("base_url")(frozen)
     _take_key_or_function = field_validator("api_key", mode="before")(key_or_function)
     _check_key = field_validator("api_key")(checked_key)
     _check_headers = field_validator("default_headers")(checked_headers)
@@ -138,6 +142,19 @@ class ServerSettings(Options):
         self.model_post_init(None)
 
 
+def addresses_of(settings: ServerSettings) -> tuple[str, ...]:
+    """Where the servers of a client are."""
+    return (settings.base_url,) if isinstance(settings.base_url, str) else tuple(settings.base_url)
+
+
+def of_each_server(settings: S) -> list[S]:
+    """The settings of each server of a client."""
+    addresses = addresses_of(settings)
+    if len(addresses) == 1:
+        return [settings]
+    return [type(settings)(**{**dict(settings), "base_url": address}) for address in addresses]
+
+
 def check_picklable(settings: ServerSettings, owner: type) -> None:
     """Refuse options that another process cannot get; the error names `owner`, and what to do instead."""
     if settings.api_key is not None and not isinstance(settings.api_key, SecretStr):
@@ -162,7 +179,7 @@ class EmbeddingSettings(ServerSettings):
             cosine, from vLLM 0.13; older ones send float32. Vectors come back as float32 anyway.
     """
 
-    base_url: str = Field(
+    base_url: str | Sequence[str] = Field(
         default_factory=_from_environment("QWEN3_EMBEDDING_URL", "http://127.0.0.1:8000/v1")
     )
     dimensions: int | None = Field(default=None, ge=1)
@@ -184,7 +201,9 @@ class RerankSettings(ServerSettings):
             has no /tokenize; needs the extra `tokenizers`. None: they are cut by their bytes there.
     """
 
-    base_url: str = Field(default_factory=_from_environment("QWEN3_RERANKER_URL", "http://127.0.0.1:8001"))
+    base_url: str | Sequence[str] = Field(
+        default_factory=_from_environment("QWEN3_RERANKER_URL", "http://127.0.0.1:8001")
+    )
     template: Template = "auto"
     max_tokens_per_doc: int | None = Field(default=None, ge=1)
     truncate: bool = True

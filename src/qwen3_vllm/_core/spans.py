@@ -6,7 +6,7 @@ repeat texts in their messages.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -60,11 +60,13 @@ class ObservedCall:
     """
 
     def __init__(
-        self, operation: str, base_url: str, learned: Callable[[], tuple[str | None, int | None]]
+        self, operation: str, addresses: Sequence[str], learned: Callable[[], tuple[str | None, int | None]]
     ) -> None:
         self._operation, self._learned = operation, learned
-        server = URL(base_url)
-        self._server: Attributes = {"server.address": server.host or "", "server.port": server.port or 0}
+        servers = [URL(address) for address in addresses]
+        self._server: Attributes = {"server.address": ", ".join(server.host or "" for server in servers)}
+        if len(servers) == 1:
+            self._server["server.port"] = servers[0].port or 0
         self._usage = Usage()
         self._sent_again: list[tuple[int, Attributes]] = []
         self._began = time.perf_counter()

@@ -5,7 +5,7 @@ Such a process has imported its API. Nothing is imported here for its sake, so o
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from inspect import signature
 from types import TracebackType
@@ -59,13 +59,13 @@ class _Nobody:
 NOBODY: Observer = _Nobody()
 
 
-def observe(operation: Operation, base_url: str, learned: Callable[[], Learned]) -> Observer:
+def observe(operation: Operation, addresses: Sequence[str], learned: Callable[[], Learned]) -> Observer:
     """Begin to observe a call; `learned` is asked now, and when the call ends."""
     if not _is_in_use():
         return NOBODY
     from qwen3_vllm._core.spans import ObservedCall
 
-    return ObservedCall(operation, base_url, learned)
+    return ObservedCall(operation, addresses, learned)
 
 
 def trace_headers() -> Mapping[str, str]:

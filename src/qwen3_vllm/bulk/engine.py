@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qwen3_vllm._core.client import address_of
 from qwen3_vllm._core.embedding.client import EmbeddingClient
 from qwen3_vllm._core.embedding.same_model import PROBE
 from qwen3_vllm._core.embedding.truncation import Truncation
@@ -166,7 +167,7 @@ async def _embed(job: Job, chunk: _Chunk) -> _Result:
 
 async def _check_model(job: Job) -> None:
     vectors = await job.client.aembed_documents([PROBE])
-    check_probe(job.probe, vectors[0], job.client.settings.base_url)
+    check_probe(job.probe, vectors[0], address_of(job.client))
 
 
 def _reason(error: Qwen3VLLMError) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from qwen3_vllm._core.client import address_of
 from qwen3_vllm._core.embedding.client import EmbeddingClient
 from qwen3_vllm._core.embedding.same_model import PROBE
 from qwen3_vllm._core.text_files.sources import find_sources, path_bytes
@@ -102,7 +103,7 @@ class Output:
     def check_server(self, client: EmbeddingClient) -> None:
         """Raise WrongServerError unless the server has the model that embedded the documents."""
         vector = client.embed_documents([PROBE])[0][: self.dimensions]
-        check_probe(self.manifest.probe, vector / np.linalg.norm(vector), client.settings.base_url)
+        check_probe(self.manifest.probe, vector / np.linalg.norm(vector), address_of(client))
 
     def texts(self, number: int, path: Path, parts: Collection[str] | None = None) -> "Texts":
         """Open the input of a number, which lies at `path` now.

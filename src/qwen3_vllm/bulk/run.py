@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from qwen3_vllm._core.client import transport_of
+from qwen3_vllm._core.client import address_of, transport_of
 from qwen3_vllm._core.embedding.client import EmbeddingClient, pinned, server_of
 from qwen3_vllm._core.embedding.same_model import PROBE
 from qwen3_vllm._core.embedding.truncation import Truncation
@@ -287,7 +287,7 @@ def _begin(
         folder.write_manifest(Manifest(options, inputs, probe).to_json())
     else:
         manifest.check_options({"model": model, "dimensions": len(probe)})
-        check_probe(manifest.probe, probe, client.settings.base_url)
+        check_probe(manifest.probe, probe, address_of(client))
     return Job(client, sources, fields, folder.path, model, probe)
 
 

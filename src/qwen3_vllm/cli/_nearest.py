@@ -24,7 +24,7 @@ class Hit:
     part: str
 
 
-def embed(output: Output, query: str, base_url: str | None, instruction: str | None) -> Vectors:
+def embed(output: Output, query: str, base_url: Sequence[str] | None, instruction: str | None) -> Vectors:
     """Embed a query by the model that the documents were embedded with.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -35,9 +36,12 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     embedding_url: Annotated[
-        str | None, typer.Option(help="Embedding server, with or without /v1.", show_default=False)
+        list[str] | None,
+        typer.Option(help="Embedding server, with or without /v1; may be repeated.", show_default=False),
     ] = None,
-    reranker_url: Annotated[str | None, typer.Option(help="Reranker.", show_default=False)] = None,
+    reranker_url: Annotated[
+        list[str] | None, typer.Option(help="Reranker; may be repeated.", show_default=False)
+    ] = None,
     api_key_file: Annotated[
         Path | None, typer.Option(help="File whose first line is the key; without it VLLM_API_KEY, if set.")
     ] = None,
@@ -63,21 +67,22 @@ def doctor(
     Example: `qwen3-vllm doctor --embedding-url http://127.0.0.1:8000/v1`
     """
     key = _read_key(api_key_file)
-    both = embedding_url is None and reranker_url is None
+    embedding: str | Sequence[str] | None = embedding_url or None
+    reranker: str | Sequence[str] | None = reranker_url or None
     logging.getLogger("qwen3_vllm").setLevel(logging.ERROR)  # what is retried ends up in a check
-    if both:
-        embedding_url, reranker_url = doctoring.default_embedding_url(), doctoring.default_reranker_url()
+    if embedding is None and reranker is None:
+        embedding, reranker = doctoring.default_embedding_url(), doctoring.default_reranker_url()
     moved = False
     with errors_in_one_line(), err.status("examining the servers"):
         before = doctoring.read_reference(against) if against is not None else None
         checks = doctoring.examine(
-            embedding_url=embedding_url, reranker_url=reranker_url, api_key=key, timeout=timeout
+            embedding_url=embedding, reranker_url=reranker, api_key=key, timeout=timeout
         )
         if save is not None or before is not None:
             try:
                 now = doctoring.reference(
-                    embedding_url=embedding_url,
-                    reranker_url=reranker_url,
+                    embedding_url=embedding,
+                    reranker_url=reranker,
                     api_key=key,
                     timeout=timeout,
                     like=before,

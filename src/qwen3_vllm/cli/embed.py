@@ -59,7 +59,11 @@ def embed(
         typer.Option("--out", "-o", help="Folder of Parquet files; an unfinished run in it is resumed."),
     ],
     base_url: Annotated[
-        str | None, typer.Option(help="Server.", show_default="QWEN3_EMBEDDING_URL, or http://127.0.0.1:8000")
+        list[str] | None,
+        typer.Option(
+            help="Server; several share the work.",
+            show_default="QWEN3_EMBEDDING_URL, or http://127.0.0.1:8000",
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Name at the server.", show_default="the first it lists")
@@ -129,7 +133,7 @@ def embed(
     logging.getLogger("qwen3_vllm.bulk").setLevel(logging.ERROR)  # the summary says what was cut
     try:
         client = EmbeddingClient(
-            base_url=base_url,
+            base_url=base_url or None,
             model=model,
             dimensions=dimensions,
             truncate=truncate,

@@ -46,7 +46,11 @@ def rerank(
     ] = None,
     text_field: Annotated[str, typer.Option(help="Field of the text in JSONL.")] = "text",
     base_url: Annotated[
-        str | None, typer.Option(help="Server.", show_default="QWEN3_RERANKER_URL, or http://127.0.0.1:8001")
+        list[str] | None,
+        typer.Option(
+            help="Server; several share the work.",
+            show_default="QWEN3_RERANKER_URL, or http://127.0.0.1:8001",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -60,7 +64,7 @@ def rerank(
     """
     with errors_in_one_line():
         texts = read(file, format, text_field)
-        client = RerankClient(base_url=base_url, instruction=instruction)
+        client = RerankClient(base_url=base_url or None, instruction=instruction)
         with err.status(f"ranking {len(texts):,} texts"):
             results = client.rerank(query, [each.text for each in texts], top_n=top_n)
     if as_json:

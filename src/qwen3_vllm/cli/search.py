@@ -50,10 +50,11 @@ def search(
     ] = None,
     instruction: Instruction = None,
     embedding_url: Annotated[
-        str | None, typer.Option(help="Embeddings.", show_default="QWEN3_EMBEDDING_URL, or 127.0.0.1:8000")
+        list[str] | None,
+        typer.Option(help="Embeddings.", show_default="QWEN3_EMBEDDING_URL, or 127.0.0.1:8000"),
     ] = None,
     reranker_url: Annotated[
-        str | None, typer.Option(help="Reranker.", show_default="QWEN3_RERANKER_URL, or 127.0.0.1:8001")
+        list[str] | None, typer.Option(help="Reranker.", show_default="QWEN3_RERANKER_URL, or 127.0.0.1:8001")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -73,10 +74,10 @@ def search(
         if not query.strip():
             raise InputError("the query is empty")
         with err.status("searching"):
-            hits = nearest(output, embed(output, query, embedding_url, instruction), top_k)
+            hits = nearest(output, embed(output, query, embedding_url or None, instruction), top_k)
             found = _texts_of(output, hits, texts or [], needed=reranked)
         if reranked:
-            client = RerankClient(base_url=reranker_url, instruction=instruction)
+            client = RerankClient(base_url=reranker_url or None, instruction=instruction)
             with err.status(f"ranking {len(hits)} candidates"):
                 results = client.rerank(query, [each.text for each in found], top_n=top_n)
     if not reranked:

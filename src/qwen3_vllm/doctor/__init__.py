@@ -5,18 +5,21 @@
 """
 
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any, TypeAlias, TypeVar
 
 from qwen3_vllm import __version__
 from qwen3_vllm._core.embedding.client import EmbeddingClient
 from qwen3_vllm._core.reranking.client import RerankClient
-from qwen3_vllm._core.settings import EmbeddingSettings, RerankSettings
-from qwen3_vllm.doctor.checks import Check, Status
+from qwen3_vllm._core.settings import EmbeddingSettings, RerankSettings, addresses_of
+from qwen3_vllm.doctor.checks import Check, Status, examine_together
 from qwen3_vllm.doctor.embedding import examine_embedding
 from qwen3_vllm.doctor.reference import Reference, compare, read_reference, take_reference
 from qwen3_vllm.doctor.reranker import examine_reranker
+
+C = TypeVar("C", EmbeddingClient, RerankClient)
+Addresses: TypeAlias = str | Sequence[str] | None
 
 __all__ = [
     "Check",
@@ -34,16 +37,16 @@ __all__ = [
 
 def examine(
     *,
-    embedding_url: str | None = None,
-    reranker_url: str | None = None,
+    embedding_url: Addresses = None,
+    reranker_url: Addresses = None,
     api_key: str | None = None,
     timeout: float = 60.0,
 ) -> list[Check]:
     """Examine an embedding server, a reranker, or both, by some fifty small requests each.
 
     Args:
-        embedding_url: With or without `/v1`; None examines none.
-        reranker_url: With or without `/v1`; None examines none.
+        embedding_url: With or without `/v1`; of several, each is examined. None examines none.
+        reranker_url: Likewise.
         api_key: Key of both; None: VLLM_API_KEY, if set; "": none. In no check.
         timeout: Seconds that one request may take.
 
@@ -56,16 +59,29 @@ def examine(
     embedding, reranker = _clients(embedding_url, reranker_url, api_key, timeout)
     checks: list[Check] = []
     if embedding is not None:
-        checks += examine_embedding(embedding)
+        checks += _of_each("embedding", embedding, examine_embedding)
     if reranker is not None:
-        checks += examine_reranker(reranker)
+        checks += _of_each("reranker", reranker, examine_reranker)
     return checks
+
+
+def _of_each(section: str, client: C, examine_one: Callable[[C], list[Check]]) -> list[Check]:
+    """Examine the server at each address, and, of several, whether they do the same."""
+    addresses = addresses_of(client.settings)
+    if len(addresses) == 1:
+        return examine_one(client)
+    checks: list[Check] = [
+        replace(check, name=f"{address} {check.name}")
+        for address in addresses
+        for check in examine_one(client.with_options(base_url=address))
+    ]
+    return [*checks, *examine_together(section, client)]
 
 
 def reference(
     *,
-    embedding_url: str | None = None,
-    reranker_url: str | None = None,
+    embedding_url: Addresses = None,
+    reranker_url: Addresses = None,
     api_key: str | None = None,
     timeout: float = 60.0,
     like: Reference | None = None,
@@ -84,7 +100,10 @@ def reference(
 
 
 def _clients(
-    embedding_url: str | None, reranker_url: str | None, api_key: str | None, timeout: float
+    embedding_url: Addresses,
+    reranker_url: Addresses,
+    api_key: str | None,
+    timeout: float,
 ) -> tuple[EmbeddingClient | None, RerankClient | None]:
     embedding = reranker = None
     if embedding_url is not None:
@@ -108,11 +127,11 @@ def as_json(checks: Sequence[Check]) -> dict[str, Any]:
     }
 
 
-def default_embedding_url() -> str:
+def default_embedding_url() -> str | Sequence[str]:
     """Where the clients look for an embedding server."""
     return EmbeddingSettings().base_url
 
 
-def default_reranker_url() -> str:
+def default_reranker_url() -> str | Sequence[str]:
     """Where the clients look for a reranker."""
     return RerankSettings().base_url

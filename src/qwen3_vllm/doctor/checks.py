@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 from pydantic import SecretStr
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.client import Client, transport_of
+from qwen3_vllm._core.client import Client, transport_of, try_once
 from qwen3_vllm._core.http.flow import Flow, send, send_one
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.settings import ServerSettings
@@ -47,13 +48,16 @@ class Examination:
         self._section = section
         self._transport = transport_of(client)
         self.root = self._transport.root
+
+    @cached_property
+    def _stranger(self) -> Transport:
         nobody = ServerSettings(
             base_url=self.settings.base_url,
             api_key=SecretStr(""),
             timeout=self.settings.timeout,
             max_retries=0,
         )
-        self._stranger = Transport(nobody, start_command=start)
+        return Transport(nobody, start_command=self.start)
 
     @property
     def has_key(self) -> bool:
@@ -103,3 +107,12 @@ class Examination:
                 return f"This may be another kind of server; start one by: {self.start}"
             case _:
                 return "Look into the server's log"
+
+
+def examine_together(section: str, client: Client[Any]) -> list[Check]:
+    """Look whether all addresses of a client serve one model."""
+    examination = Examination(section, client, "")
+    with examination.checking("addresses", "Serve one model, with the same weights, at all addresses"):
+        try_once(client)
+        examination.note("addresses", "ok", "all that can be reached serve one model")
+    return examination.checks

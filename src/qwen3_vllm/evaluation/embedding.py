@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from qwen3_vllm import EmbeddingClient
+from qwen3_vllm._core.client import address_of
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk import embed_stream
 from qwen3_vllm.errors import InputError, Qwen3VLLMError, WrongServerError
@@ -115,7 +116,7 @@ class EmbeddedTexts:
             write_json(path, probes.tolist())
         elif before.shape != probes.shape or float(np.min(np.sum(before * probes, axis=1))) < _SAME_SERVER:
             raise WrongServerError(
-                f"{self.client.settings.base_url} gives other vectors than {self.name!r} gave when "
+                f"{address_of(self.client)} gives other vectors than {self.name!r} gave when "
                 f"{self._folder} was begun: it is another model, whatever its name. "
                 "Give it another name (NAME=URL), or a "
                 "new folder"

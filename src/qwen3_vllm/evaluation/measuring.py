@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qwen3_vllm._core.client import address_of
 from qwen3_vllm.evaluation.metrics import measure
 from qwen3_vllm.evaluation.results import Evaluation, Measured, names_of
 from qwen3_vllm.evaluation.set_ups import SetUp
@@ -81,8 +82,8 @@ def measure_run(
         documents=len(ids),
         instructions=list(run.choices.instructions),
         servers={
-            "embedding": {name: client.settings.base_url for name, client in run.choices.embeddings.items()},
-            "reranker": {name: client.settings.base_url for name, client in run.choices.rerankers.items()},
+            "embedding": {name: address_of(client) for name, client in run.choices.embeddings.items()},
+            "reranker": {name: address_of(client) for name, client in run.choices.rerankers.items()},
         },
         measured=measured,
         verdict=verdict,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen3_vllm import RerankClient
+from qwen3_vllm._core.client import address_of
 from qwen3_vllm._core.reranking.same_model import PROBE_QUERY, PROBE_TASK, PROBES, is_same_model
 from qwen3_vllm.errors import WrongServerError
 from qwen3_vllm.evaluation.keeping import Rows, Times, file_name, key_of, read_json, write_json
@@ -119,7 +120,7 @@ class ScoredPairs:
             write_json(path, probes.tolist())
         elif not is_same_model(before, probes):
             raise WrongServerError(
-                f"{self._client.settings.base_url} gives other scores than {name!r} gave when "
+                f"{address_of(self._client)} gives other scores than {name!r} gave when "
                 f"{path.parent} was begun: it is another model, whatever its name. "
                 "Give it another name (NAME=URL), or a new "
                 "folder"

@@ -6,8 +6,9 @@ from typing import Any
 from qwen3_vllm._core.cache_keys import CacheRole
 from qwen3_vllm._core.client import Client, takes_options_of
 from qwen3_vllm._core.embedding.collect import Collector, Lists
-from qwen3_vllm._core.embedding.flows import START, EmbeddingFlows, Report
+from qwen3_vllm._core.embedding.flows import EmbeddingFlows, Report
 from qwen3_vllm._core.embedding.server import EmbeddingServer
+from qwen3_vllm._core.embedding.several import connect
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.options import options_of
@@ -32,8 +33,7 @@ class EmbeddingClient(Client[EmbeddingSettings]):
 
     def _begin(self, settings: EmbeddingSettings) -> None:
         self._settings = settings
-        self._transport = Transport(settings, start_command=START)
-        self._flows = EmbeddingFlows(settings, self._transport)
+        self._transport, self._flows = connect(settings)
 
     @takes_options_of(EmbeddingSettings)
     def with_options(self, **changes: Any) -> "EmbeddingClient":
@@ -133,12 +133,15 @@ def server_of(client: EmbeddingClient) -> EmbeddingServer:
 
 
 def pinned(client: EmbeddingClient, model: str) -> EmbeddingClient:
-    """The same client for one model only: both use one transport, and so one limit."""
+    """The same client for one model only: both count together, and share the limit of one server."""
     if client.settings.model == model:
         return client
     other = client.with_options(model=model)
-    other._transport = client._transport
-    other._flows = EmbeddingFlows(other.settings, client._transport)
+    if isinstance(client._transport, Transport):
+        other._transport = client._transport
+        other._flows = EmbeddingFlows(other.settings, client._transport)
+    else:
+        other._transport.count_in(client._transport.usage)
     return other
 
 

@@ -51,6 +51,20 @@ class Collector:
             self.lists = [self.lists[row].copy() for row in rows]
 
 
+class Part(Collector):
+    """Passes on the vectors of some of a call's texts, at `indexes`, to the collector of all of them."""
+
+    def __init__(self, whole: Collector, indexes: Sequence[int]) -> None:
+        super().__init__()
+        self._whole, self._indexes = whole, indexes
+
+    def make_room(self, count: int, width: int) -> None:
+        pass  # the whole has room
+
+    def take(self, batch: list[int], vectors: Vectors) -> None:
+        self._whole.take([self._indexes[index] for index in batch], vectors)
+
+
 def rows_of(batch: list[int]) -> slice | list[int]:
     """Indexes that follow each other as a slice, which copies in one piece."""
     first, last = batch[0], batch[-1]

@@ -79,7 +79,7 @@ class EmbeddingFlows:
             return collector
         # Nobody waits for one of many documents; a query may hold up an answer.
         bulk = len(unique) > (1 if noun == "document" else self._settings.batch_size)
-        refused, fitted = yield from self._embed_unique(unique, collector, bulk)
+        refused, fitted = yield from self.embed_unique(unique, collector, bulk)
         if not refused and not fitted.any_cut and len(unique) == count:
             return collector
         row_of = {text: row for row, text in enumerate(unique)}
@@ -96,7 +96,7 @@ class EmbeddingFlows:
             raise failed(failures, count, noun, collector.vectors)
         return collector
 
-    def _embed_unique(
+    def embed_unique(
         self, texts: list[str], collector: Collector, bulk: bool
     ) -> Flow[tuple[Failures, Fitted]]:
         """Embed different, sendable texts; failures by index into `texts`."""

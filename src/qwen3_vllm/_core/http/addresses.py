@@ -10,7 +10,7 @@ _ROUTE = re.compile(
 )
 
 
-def addresses_of(base_url: str) -> tuple[str, ...]:
+def places_of(base_url: str) -> tuple[str, ...]:
     """Give the addresses to try, in order: each stands for what is `…/v1` of vLLM.
 
     As given, and then with `/v1`; of a bare host `/v1` comes first, as vLLM has it. A pasted endpoint is the

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.http.addresses import addresses_of, root_of
+from qwen3_vllm._core.http.addresses import places_of, root_of
 from qwen3_vllm._core.http.bodies import read_body
 from qwen3_vllm._core.http.buffers import Buffer
 from qwen3_vllm._core.http.disconnections import disconnection, through_proxy
@@ -30,7 +30,7 @@ from qwen3_vllm._core.http.request_ids import RequestIds
 from qwen3_vllm._core.http.tls import tls_context, warn_of_no_verification
 from qwen3_vllm._core.option_values import AskKey
 from qwen3_vllm._core.priority import BULK, PRIORITY_HEADER
-from qwen3_vllm._core.settings import ServerSettings
+from qwen3_vllm._core.settings import ServerSettings, addresses_of
 from qwen3_vllm._core.telemetry import trace_headers
 from qwen3_vllm._core.vllm_api.calls import MODEL_ROUTES, Answer, Call
 from qwen3_vllm._core.vllm_api.error_bodies import raise_for_error
@@ -50,9 +50,10 @@ class Exchange:
     """
 
     def __init__(self, settings: ServerSettings, *, start_command: str) -> None:
-        self.addresses = addresses_of(settings.base_url)
+        (base_url,) = addresses_of(settings)
+        self.addresses = places_of(base_url)
         self.move_to(self.addresses[0])
-        self._origin = URL(settings.base_url).origin()
+        self._origin = URL(base_url).origin()
         self._start_command = start_command
         self._timeout = aiohttp.ClientTimeout(
             total=settings.timeout, connect=None, sock_connect=min(settings.timeout, _CONNECT_SECONDS)
@@ -73,7 +74,7 @@ class Exchange:
         self._ssl = tls_context(settings.verify, settings.cert) if encrypted else True
         if encrypted and settings.verify is False:
             warn_of_no_verification(str(self._origin))
-        self._proxy = proxy_for(settings.base_url, settings.proxy)
+        self._proxy = proxy_for(base_url, settings.proxy)
         self._tunnel_headers: dict[str, str] | None = None
         if self._proxy and encrypted:
             self._tunnel_headers = self._proxy.headers  # the proxy sees nothing of the request itself

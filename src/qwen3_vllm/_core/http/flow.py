@@ -1,8 +1,8 @@
 """Flows say what to ask a server, and do no I/O: sync and async share every line of them."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
 
 from qwen3_vllm import errors
@@ -26,8 +26,42 @@ class Round:
     is_usage: bool = False
 
 
-# A flow yields rounds, and resumes when all their results are delivered; or a lock, and resumes holding it.
-Flow: TypeAlias = Generator[Round | asyncio.Lock, None, T]
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a share of work ended.
+
+    Attributes:
+        by: The server that did it; None where no server could be used.
+        failures: What failed of it, by a number of its own.
+        result: The error, if nothing of it was done.
+    """
+
+    by: object
+    failures: Mapping[int, errors.Qwen3VLLMError]
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Work in parts, for several servers: any of them may do any part.
+
+    Attributes:
+        work: Each makes the flow of a part, given what is known of one server; that returns failures and a
+            result.
+        deliver: Given the index of a part and how it ended, as it ends.
+        bulk: Whether this is much work that nobody waits for.
+        avoid: Servers that have failed a part before, by its index.
+    """
+
+    work: Sequence[Callable[[Any], "Flow[tuple[Mapping[int, errors.Qwen3VLLMError], Any]]"]]
+    deliver: Callable[[int, Ended], object]
+    bulk: bool = False
+    avoid: Mapping[int, object] = field(default_factory=dict)
+
+
+# A flow yields rounds, or shares where a client has several servers, and resumes when all their results are
+# delivered; or a lock, and resumes holding it.
+Flow: TypeAlias = Generator[Round | Shares | asyncio.Lock, None, T]
 
 
 def send(*calls: Call[T]) -> Flow[list[T | errors.Qwen3VLLMError]]:
@@ -82,14 +116,14 @@ class Deadline:
 async def drive(
     flow: Flow[T],
     deadline: Deadline,
-    send_round: Callable[[Round], Coroutine[Any, Any, None]],
+    send_off: Callable[[Round | Shares], Coroutine[Any, Any, None]],
 ) -> T:
-    """Run a flow to its end: `send_round` sends what it yields."""
+    """Run a flow to its end: `send_off` sends what it yields, and has its results delivered."""
     try:
         step = next(flow)
         while True:
-            if isinstance(step, Round):
-                await send_round(step)
+            if not isinstance(step, asyncio.Lock):
+                await send_off(step)
             elif not await deadline.met_by(step.acquire()):
                 step = flow.throw(deadline.missed())
                 continue

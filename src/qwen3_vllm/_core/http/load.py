@@ -1,5 +1,6 @@
 """What a server can take, as its answers tell: how many requests at once, and when."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,9 @@ class Tries:
 class Load:
     """What a server can take, as its answers tell."""
 
-    def __init__(self, settings: ServerSettings, root: str) -> None:
+    def __init__(self, settings: ServerSettings, root: str, others: Callable[[], bool] | None = None) -> None:
+        """`others`: whether another server can do the work now; None: this is the only one."""
+        self._others = others
         self.limit = ConcurrencyLimit(settings.max_concurrency, soon=settings.timeout * _SOON)
         self.pace = Pace()
         self.outage = Outage(root)
@@ -47,7 +50,9 @@ class Load:
         A negative number releases the slot, too: the pause of all requests is the wait.
         """
         again = retry_delay(error, tries.failed) if tries.failed < tries.most else None
-        if call.tentative and may_lack(error):
+        full = isinstance(error, errors.OverloadedError)
+        elsewhere = self._others is not None and (not full or self._others())
+        if elsewhere or (call.tentative and may_lack(error)):
             again = None
         tries.made += 1
         tries.failed += 1
@@ -59,7 +64,8 @@ class Load:
             self.limit.heard()
         if isinstance(error, errors.OverloadedError):
             await self.limit.overloaded(slot)
-            again = self._refused(slot, call, error, again, tries)
+            refused = self._refused(slot, call, error, again, tries)
+            again = None if elsewhere else refused
         if again is not None:
             self.outage.failed(error, max(again, 0.0))
         return again

@@ -21,6 +21,11 @@ class Pace:
         self._refused_at = 0.0
         self._opens_at = 0.0
 
+    @property
+    def pausing(self) -> bool:
+        """Whether a pause goes on."""
+        return self._opens_at > now()
+
     async def wait(self) -> None:
         """Wait for the end of the pause."""
         while (seconds := self._opens_at - now()) > 0:  # noqa: ASYNC110  a pause may be prolonged

@@ -31,6 +31,13 @@ def retry_delay(error: errors.Qwen3VLLMError, attempt: int) -> float | None:
             return None
 
 
+def may_succeed_elsewhere(error: errors.Qwen3VLLMError) -> bool:
+    """Whether another server of the same model may do what this one failed."""
+    if isinstance(error, errors.RequestTimeoutError):
+        return error.cause != "total_timeout"
+    return not isinstance(error, errors.InputError | errors.BadRequestError | errors.ConfigurationError)
+
+
 def may_stop_all(result: object) -> bool:
     """Whether the server seems sick, rather than one call wrong."""
     return isinstance(result, errors.RequestTimeoutError | errors.OverloadedError) or (

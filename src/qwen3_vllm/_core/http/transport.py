@@ -4,12 +4,14 @@ All flows of a process run on one event loop in a background thread, over one po
 """
 
 import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.http.exchange import Exchange
-from qwen3_vllm._core.http.flow import Deadline, Flow, Round, drive
+from qwen3_vllm._core.http.flow import Deadline, Flow, Round, Shares, drive
 from qwen3_vllm._core.http.load import Load, Tries
 from qwen3_vllm._core.http.loop import PerLoop, background, now
 from qwen3_vllm._core.http.retries import may_stop_all, refuses_route, stops_all
@@ -24,7 +26,38 @@ T = TypeVar("T")
 _HUNG = 2.5  # time limits without any answer, after which what has waited for its turn is not sent
 
 
-class Transport:
+class Runner(ABC):
+    """Runs flows, whatever number of servers is behind it.
+
+    Attributes:
+        root: Where they are, for messages.
+        usage: What they have done for the caller.
+    """
+
+    usage: UsageCount
+
+    def count_in(self, usage: UsageCount) -> None:
+        """Count together with others from here on."""
+        self.usage = usage
+
+    @property
+    @abstractmethod
+    def root(self) -> str: ...
+
+    @abstractmethod
+    async def _drive(self, flow: Flow[T], observer: Observer) -> T: ...
+
+    def run(self, flow: Flow[T], observer: Observer = NOBODY) -> T:
+        """Run a flow to its end from sync code."""
+        return run_on(background.get(), self._drive(flow, observer))
+
+    async def arun(self, flow: Flow[T], observer: Observer = NOBODY) -> T:
+        """Run a flow to its end; cancelling ends its requests."""
+        loop = background.get()
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._drive(flow, observer), loop))
+
+
+class Transport(Runner):
     """Runs flows against one server, with one limit of requests in flight."""
 
     def __init__(self, settings: ServerSettings, *, start_command: str) -> None:
@@ -32,8 +65,26 @@ class Transport:
         self._settings = settings
         self._exchange = Exchange(settings, start_command=start_command)
         self.usage = UsageCount()
-        root = self.root
-        self._load = PerLoop(lambda: Load(settings, root))
+        self._at_once = settings.max_concurrency
+        self._others: Callable[[], bool] | None = None
+        self._load = PerLoop(lambda: Load(settings, self.root, self._others))
+
+    def join(self, others: Callable[[], bool]) -> None:
+        """Be one of several servers: a flow sends one request at a time, and leaves what fails to others.
+
+        `others`: whether another of them can do the work now.
+        """
+        self._others, self._at_once = others, 1
+
+    @property
+    def allowed(self) -> int:
+        """Requests that the server can take at once, by what it has answered; to be called on the loop."""
+        return self._load.get().limit.allowed
+
+    @property
+    def pausing(self) -> bool:
+        """Whether the server was too full just now; to be called on the loop."""
+        return self._load.get().pace.pausing
 
     @property
     def root(self) -> str:
@@ -54,21 +105,20 @@ class Transport:
         """Connections made to this server so far; while none is added, the process there is the same."""
         return self._exchange.connections_made
 
-    def run(self, flow: Flow[T], observer: Observer = NOBODY) -> T:
-        """Run a flow to its end from sync code."""
-        return run_on(background.get(), self._drive(flow, observer))
-
-    async def arun(self, flow: Flow[T], observer: Observer = NOBODY) -> T:
-        """Run a flow to its end; cancelling ends its requests."""
-        loop = background.get()
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._drive(flow, observer), loop))
-
     async def _drive(self, flow: Flow[T], observer: Observer) -> T:
         observer.begin_requests()
-        deadline = Deadline(self._settings.total_timeout, self.root)
+        return await self.drive(flow, Deadline(self._settings.total_timeout, self.root), observer)
+
+    async def drive(self, flow: Flow[T], deadline: Deadline, observer: Observer = NOBODY) -> T:
+        """Run a flow to its end, on the loop."""
         progress = _Progress(observer)
+
+        async def send_off(step: Round | Shares) -> None:
+            assert isinstance(step, Round)  # shares are for those who have several servers
+            await self._round(step, progress, deadline)
+
         try:
-            return await drive(flow, deadline, lambda step: self._round(step, progress, deadline))
+            return await drive(flow, deadline, send_off)
         finally:
             self._load.get().outage.tell()
 
@@ -94,7 +144,7 @@ class Transport:
             await work()
             return
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._settings.max_concurrency, len(pending))):
+            for _ in range(min(self._at_once, len(pending))):
                 group.create_task(work())
 
     async def _answer_one(self, index: int, call: Call[Any], step: Round, progress: "_Progress") -> None:

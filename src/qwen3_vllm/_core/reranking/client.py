@@ -5,11 +5,10 @@ from typing import Any
 
 from qwen3_vllm._core.client import Client, takes_options_of
 from qwen3_vllm._core.http.flow import Flow
-from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.options import options_of
-from qwen3_vllm._core.reranking.flows import START, RerankFlows
 from qwen3_vllm._core.reranking.ranking import RelevanceScores, RerankResult
 from qwen3_vllm._core.reranking.server import RerankServer
+from qwen3_vllm._core.reranking.several import connect
 from qwen3_vllm._core.settings import RerankSettings
 from qwen3_vllm._core.telemetry import Learned
 
@@ -31,8 +30,7 @@ class RerankClient(Client[RerankSettings]):
 
     def _begin(self, settings: RerankSettings) -> None:
         self._settings = settings
-        self._transport = Transport(settings, start_command=START)
-        self._flows = RerankFlows(settings, self._transport)
+        self._transport, self._flows = connect(settings)
 
     @takes_options_of(RerankSettings)
     def with_options(self, **changes: Any) -> "RerankClient":

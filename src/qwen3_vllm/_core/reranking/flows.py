@@ -34,7 +34,7 @@ _SMALLEST_REQUEST = 4
 _MOST_LESSONS = 3  # of the failures of one call: a context, and the true one
 
 
-class _Scored(NamedTuple):
+class Scored(NamedTuple):
     """Different pairs, scored: failures, and tokens before a cut to `limit`, by index."""
 
     scores: RelevanceScores
@@ -42,13 +42,13 @@ class _Scored(NamedTuple):
     cut: dict[int, int]
     limit: int
 
-    def with_again(self, indexes: list[int], again: "_Scored") -> "_Scored":
+    def with_again(self, indexes: list[int], again: "Scored") -> "Scored":
         """Put the pairs at `indexes`, scored again, in their places."""
         self.scores[indexes] = again.scores
         failures = {index: error for index, error in self.failures.items() if index not in indexes}
         failures |= {indexes[place]: error for place, error in again.failures.items()}
         cut = self.cut | {indexes[place]: length for place, length in again.cut.items()}
-        return _Scored(self.scores, failures, cut, again.limit or self.limit)
+        return Scored(self.scores, failures, cut, again.limit or self.limit)
 
 
 class RerankFlows:
@@ -74,7 +74,9 @@ class RerankFlows:
         task = self._settings.instruction if instruction is None else instruction
         check_task(task)
         pairs, rows, unsendable = paired(query, documents, self._settings.invalid_text)
-        scores, refused, cut, limit = yield from self._score_pairs(pairs, prompts.neutralise(task))
+        share = max(_SMALLEST_REQUEST, -(-len(pairs) // _REQUESTS_PER_QUERY))
+        most = min(self._settings.batch_size, share)
+        scores, refused, cut, limit = yield from self.score_pairs(pairs, prompts.neutralise(task), most)
         failures = unsendable | {index: refused[row] for index, row in enumerate(rows) if row in refused}
         if cut:
             warn_of_cuts(
@@ -88,32 +90,32 @@ class RerankFlows:
             raise failed(failures, len(rows), "document", result)
         return result
 
-    def _score_pairs(self, pairs: list[Pair], task: str) -> Flow[_Scored]:
-        """Score different pairs; once more if the server turns out to be another than before."""
+    def score_pairs(self, pairs: list[Pair], task: str, most: int) -> Flow[Scored]:
+        """Score different pairs, so many per request; once more if the server is another than before."""
         if not pairs:
-            return _Scored(np.empty(0, np.float32), {}, {}, 0)
+            return Scored(np.empty(0, np.float32), {}, {}, 0)
         server = yield from self.known_server()
-        scored, changed = yield from self._score_on(server, pairs, task)
+        scored, changed = yield from self._score_on(server, pairs, task, most)
         if changed:
             self.server.forget()
             try:
                 server = yield from self.known_server()
             except (errors.ServerError, errors.InvalidAnswerError):
                 return scored  # what failed is the error
-            scored, _ = yield from self._score_on(server, pairs, task)
+            scored, _ = yield from self._score_on(server, pairs, task, most)
         for _ in range(_MOST_LESSONS):
             learned = yield from relearn(server, scored.failures, pairs)
             if learned is None:
                 break
             server, again = learned
             self.server.value = server
-            cut, _ = yield from self._score_on(server, [pairs[i] for i in again], task, surely=True)
+            cut, _ = yield from self._score_on(server, [pairs[i] for i in again], task, most, surely=True)
             scored = scored.with_again(again, cut)
         return scored
 
     def _score_on(
-        self, server: RerankServer, pairs: list[Pair], task: str, *, surely: bool = False
-    ) -> Flow[tuple[_Scored, bool]]:
+        self, server: RerankServer, pairs: list[Pair], task: str, most: int, *, surely: bool = False
+    ) -> Flow[tuple[Scored, bool]]:
         """Score pairs on a server that is known; tells also whether it no longer is what was known.
 
         `surely`: it has refused them for their length, so that they must be cut even where nobody counts.
@@ -130,19 +132,18 @@ class RerankFlows:
         )
         collector = Collector(len(pairs))
         requests = Requests(server, fitted, task, template)
-        failures = yield from self._send(server, requests, len(pairs), collector)
+        failures = yield from self._send(server, requests, most, collector)
         none_scored = len(failures) == requests.count
         changed = not surely and seems_another(server, failures, none_scored)
         if not changed and not none_scored:
             changed = not (yield from self._is_still(server))
-        return _Scored(collector.scores, fitted.refused | failures, fitted.cut, fitted.limit), changed
+        return Scored(collector.scores, fitted.refused | failures, fitted.cut, fitted.limit), changed
 
     def _send(
-        self, server: RerankServer, requests: Requests, count: int, collector: Collector
+        self, server: RerankServer, requests: Requests, most: int, collector: Collector
     ) -> Flow[Failures]:
-        """Send the pairs of a call of so many, in requests of as many as the server takes."""
-        share = max(_SMALLEST_REQUEST, -(-count // _REQUESTS_PER_QUERY))
-        most, known = min(self._settings.batch_size, share), server.most_texts.value
+        """Send pairs, in requests of so many, or as many as the server takes."""
+        known = server.most_texts.value
         batches = requests.batches(min(most, known or most))
         failures, refused = yield from send_batches(batches, requests.call, collector)
         doubtful = {index for index, error in failures.items() if may_lack(error) and not is_too_long(error)}

@@ -1,0 +1,296 @@
+"""A client of several addresses: the work is shared, nothing is lost, and a stranger is named."""
+
+import asyncio
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import pytest
+
+from qwen3_vllm import EmbeddingClient, RerankClient, errors
+from tests.conftest import Embed, Score
+from tests.fake_vllm import END_TOKEN, RIGHT_TEMPLATE, STOCK_TEMPLATE, FakeVLLM
+from tests.faults import Fault, Reply, Request, SocketServer, always, hang, honest, instead, serve
+
+EMBEDDINGS = "/v1/embeddings"
+TEXTS = [f"text {number}" for number in range(60)]
+
+
+@contextmanager
+def serving(*fakes: Callable[[Request], Reply | None]) -> Iterator[list[SocketServer]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(serve(fake)) for fake in fakes]
+
+
+def embedders(count: int) -> list[FakeVLLM]:
+    return [FakeVLLM("embedding") for _ in range(count)]
+
+
+def client_of(servers: Sequence[SocketServer], **options: object) -> EmbeddingClient:
+    urls = [server.base_url for server in servers]
+    return EmbeddingClient(base_url=urls, **{"timeout": 5, "batch_size": 4, **options})
+
+
+def right(texts: Sequence[str]) -> np.ndarray:
+    fake = FakeVLLM("embedding")
+    return np.stack([fake.vector(text + END_TOKEN, None) for text in texts])
+
+
+def embedded(server: SocketServer) -> list[str]:
+    return [text for body in server.bodies(EMBEDDINGS) for text in body["input"] if text in TEXTS]
+
+
+def test_documents_are_shared_and_keep_their_order(embed: Embed) -> None:
+    with serving(*embedders(2)) as servers:
+        vectors = embed(client_of(servers), TEXTS)
+
+        np.testing.assert_allclose(vectors, right(TEXTS), atol=1e-6)
+        done = [embedded(server) for server in servers]
+        assert sorted(done[0] + done[1]) == sorted(TEXTS)  # each once
+        assert all(done)
+
+
+def test_scores_are_shared_and_keep_their_order(score: Score) -> None:
+    with serving(FakeVLLM(), FakeVLLM()) as servers:
+        one = RerankClient(base_url=servers[0].base_url)
+        client = RerankClient(base_url=[server.base_url for server in servers])
+
+        np.testing.assert_allclose(score(client, "q", TEXTS), score(one, "q", TEXTS), atol=1e-6)
+        assert client.rerank("q", TEXTS, top_n=3) == one.rerank("q", TEXTS, top_n=3)
+        assert all(len(server.requests) > 10 for server in servers)
+
+
+def test_each_server_is_asked_in_its_own_way() -> None:
+    fakes = [FakeVLLM("embedding", version="0.10.0"), FakeVLLM("embedding", model="Another name")]
+    with serving(*fakes) as servers:
+        np.testing.assert_allclose(client_of(servers).embed_documents(TEXTS), right(TEXTS), atol=1e-6)
+        encodings = [server.bodies(EMBEDDINGS)[-1]["encoding_format"] for server in servers]
+        assert encodings == ["base64", "bytes_only"]
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_server_that_is_down_is_done_without(dead: int, embed: Embed) -> None:
+    with serving(*embedders(2)) as servers:
+        servers[dead].stop()
+
+        np.testing.assert_allclose(embed(client_of(servers), TEXTS), right(TEXTS), atol=1e-6)
+
+
+def test_the_work_of_a_server_that_dies_is_done_by_the_others(embed: Embed) -> None:
+    dying, answers = FakeVLLM("embedding"), iter(range(8))
+
+    def answer(request: Request) -> Reply | None:
+        if next(answers, None) is None:
+            threading.Thread(target=servers[0].stop).start()
+            return None
+        return dying(request)
+
+    with serving(answer, *embedders(1)) as servers:
+        np.testing.assert_allclose(embed(client_of(servers), TEXTS), right(TEXTS), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        instead(500, {"error": "broken"}),
+        instead(401, {"error": "Unauthorized"}),
+        instead(404, {"detail": "Not Found"}),
+        instead(200, "<html>"),
+        instead(429, {"error": "too many"}),
+    ],
+)
+def test_a_server_that_fails_everything_costs_nothing(
+    fault: Fault, embed: Embed, quick_retries: None
+) -> None:
+    with serving(*embedders(2)) as servers:
+        client = client_of(servers)
+        client.embed_documents(["both are met"])
+        servers[0].fault = always(fault)
+
+        for _ in range(3):
+            np.testing.assert_allclose(embed(client, TEXTS), right(TEXTS), atol=1e-6)
+
+
+def test_a_server_that_hangs_costs_one_time_limit(embed: Embed) -> None:
+    with serving(*embedders(2)) as servers:
+        client = client_of(servers, timeout=0.5)
+        client.embed_documents(["both are met"])
+        servers[0].fault = always(hang)
+        began = time.monotonic()
+
+        np.testing.assert_allclose(embed(client, TEXTS), right(TEXTS), atol=1e-6)
+        assert 0.5 <= time.monotonic() - began < 5
+        np.testing.assert_allclose(embed(client, TEXTS), right(TEXTS), atol=1e-6)
+
+
+def test_when_all_are_dead_the_error_names_each(embed: Embed, quick_retries: None) -> None:
+    with serving(*embedders(2)) as servers:
+        client = client_of(servers)
+        client.embed_documents(["all are well"])
+        for server in servers:
+            server.stop()
+
+        with pytest.raises(errors.ServerUnreachableError) as caught:
+            embed(client, TEXTS)
+        assert all(server.base_url in str(caught.value) for server in servers)
+        for server in servers:
+            server.restart()
+        np.testing.assert_allclose(embed(client, TEXTS), right(TEXTS), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["embedding", "reranker"])
+def test_a_stranger_is_refused_by_name(kind: str) -> None:
+    with serving(FakeVLLM("embedding"), FakeVLLM(kind, seed="other weights")) as servers:  # type: ignore[arg-type]
+        for _ in range(2):
+            with pytest.raises(errors.WrongServerError, match=servers[1].base_url):
+                client_of(servers).embed_documents(["a"])
+
+
+def test_a_reranker_of_other_weights_is_refused_by_name() -> None:
+    with serving(FakeVLLM(), FakeVLLM(seed="other weights")) as servers:
+        client = RerankClient(base_url=[server.base_url for server in servers])
+        with pytest.raises(errors.WrongServerError, match="gives other scores"):
+            client.score("q", ["d"])
+
+
+def test_rerankers_may_have_templates_or_not(score: Score) -> None:
+    fakes = [FakeVLLM(), FakeVLLM(template=RIGHT_TEMPLATE), FakeVLLM(template=STOCK_TEMPLATE)]
+    with serving(*fakes) as servers:
+        one = RerankClient(base_url=servers[0].base_url)
+        client = RerankClient(base_url=[server.base_url for server in servers])
+
+        np.testing.assert_allclose(score(client, "q", TEXTS), score(one, "q", TEXTS), atol=1e-6)
+
+
+def test_a_server_that_returns_is_checked_first(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(*embedders(2)) as servers:
+        servers[1].stop()
+        client = client_of(servers)
+        client.embed_documents(["one is met"])
+        servers[1].restart(FakeVLLM("embedding", seed="other weights"))
+        due(client)
+
+        np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
+        until(lambda: servers[1].base_url in caplog.text and "other vectors" in caplog.text)
+        assert not embedded(servers[1])
+
+        servers[1].restart(FakeVLLM("embedding"))
+        due(client)
+        until(lambda: embedded(servers[1]), lambda: client.embed_documents(TEXTS))
+
+
+def due(client: EmbeddingClient) -> None:
+    """Let the time come to try again what was set aside."""
+    for server in client._transport._group._made[1].servers:  # type: ignore[attr-defined]
+        server.health._again_at = 0.0
+
+
+def until(condition: Callable[[], object], work: Callable[[], object] = lambda: time.sleep(0.01)) -> None:
+    ends = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < ends
+        work()
+
+
+def test_max_concurrency_is_the_total() -> None:
+    now, most, lock = 0, 0, threading.Lock()
+    fake = FakeVLLM("embedding")
+
+    def answer(request: Request) -> Reply | None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.01)
+        with lock:
+            now -= 1
+        return fake(request)
+
+    with serving(answer, answer, answer) as servers:
+        client = client_of(servers, max_concurrency=3)
+        client.embed_documents(["all are met"])
+        most = 0
+        threads = [threading.Thread(target=client.embed_documents, args=(TEXTS,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert most == 3
+
+
+def test_of_three_servers_the_first_is_kept_for_queries() -> None:
+    with serving(*embedders(3)) as servers:
+        client = client_of(servers)
+        client.embed_documents(TEXTS)
+
+        assert not embedded(servers[0])
+        assert embedded(servers[1])
+        assert embedded(servers[2])
+        client.embed_queries(["q"])
+        assert servers[0].requests[-1].json["input"][0].startswith("Instruct")
+
+
+def test_bulk_goes_to_the_kept_server_when_the_others_are_dead() -> None:
+    with serving(*embedders(3)) as servers:
+        client = client_of(servers)
+        client.embed_queries(["all are met"])
+        servers[1].stop()
+        servers[2].stop()
+
+        np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
+
+
+def test_usage_is_of_all_servers() -> None:
+    with serving(*embedders(2)) as servers:
+        client = client_of(servers)
+        client.embed_documents(TEXTS)
+        assert client.usage.requests == len(TEXTS) / 4 + 2  # and one to check each
+
+
+def test_a_copy_from_a_pickle_has_the_addresses() -> None:
+    with serving(*embedders(2)) as servers:
+        client = pickle.loads(pickle.dumps(client_of(servers)))
+        np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
+
+
+async def test_a_cancelled_call_gives_its_turns_back() -> None:
+    with serving(*embedders(2)) as servers:
+        client = client_of(servers, max_concurrency=2)
+        await client.aembed_documents(["both are met"])
+        for server in servers:
+            server.fault = always(hang, EMBEDDINGS)
+        call = asyncio.create_task(client.aembed_documents(TEXTS))
+        await asyncio.to_thread(until, lambda: sum(server.in_flight for server in servers) == 2)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        for server in servers:
+            server.fault = always(honest)
+
+        vectors = await client.aembed_documents(TEXTS)
+        np.testing.assert_allclose(vectors, right(TEXTS), atol=1e-6)
+
+
+def test_a_bad_text_is_named_by_its_place_and_the_others_embedded(embed: Embed) -> None:
+    with serving(*embedders(2)) as servers:
+        texts = [*TEXTS, "\ud800"]
+        with pytest.raises(errors.InputError, match="document 60") as caught:
+            embed(client_of(servers), texts)
+        assert caught.value.partial is not None
+        np.testing.assert_allclose(caught.value.partial[:60], right(TEXTS), atol=1e-6)
+
+
+def test_long_texts_are_cut_on_every_server(caplog: pytest.LogCaptureFixture) -> None:
+    fakes = [FakeVLLM("embedding", context=64), FakeVLLM("embedding", context=64)]
+    texts = [f"{number} " * 40 for number in range(10)]
+    with serving(*fakes) as servers, serve(FakeVLLM("embedding", context=64)) as one:
+        expected = EmbeddingClient(base_url=one.base_url).embed_documents(texts)
+        caplog.clear()
+
+        np.testing.assert_allclose(client_of(servers).embed_documents(texts), expected, atol=1e-6)
+        assert "10 of 10 documents were cut" in caplog.text
