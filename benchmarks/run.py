@@ -2,7 +2,6 @@
 
 import os
 import platform
-import random
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
@@ -12,6 +11,7 @@ from benchmarks import clients
 from benchmarks.bars import with_bars
 from benchmarks.clients import Target, Tools, tools
 from benchmarks.measure import Case, Plan, Result, Series, Work, rounds
+from benchmarks.texts import fresh_texts
 from qwen3_vllm import errors
 from qwen3_vllm._core.client import transport_of
 from qwen3_vllm._core.embedding import client as embedding_client
@@ -32,12 +32,6 @@ _PACKAGES = (
     "requests",
     "numpy",
 )
-_WORDS = (
-    *("river", "stone", "market", "evening", "signal", "garden", "window", "letter", "engine", "harbour"),
-    *("silver", "winter", "paper", "bridge", "forest", "music", "number", "travel", "kitchen", "doctor"),
-    *("history", "shadow", "planet", "village", "teacher", "corner", "copper", "island", "morning", "season"),
-)
-
 Say = Callable[[str], None]
 
 
@@ -72,7 +66,7 @@ def run_bench(plan: Plan, *, canned: bool = False, say: Say = lambda line: None)
                 shared,
                 server_templates=server_templates,
                 query=_QUERY,
-                documents=_fresh_texts(plan, _RANKED),
+                documents=fresh_texts(words=plan.words, count=_RANKED),
             )
             series += _measured("rerank", 1, plan.rankings, plan, _chosen(works, plan), say)
     if not series:
@@ -114,26 +108,14 @@ def _document_works(target: Target, shared: Tools) -> tuple[dict[str, Work], lis
         if not clients.installed(module):
             left_out.append(name)
             continue
-        works[name] = _embedding(make(target, shared), _fresh_texts(target.plan, target.plan.documents))
+        works[name] = _embedding(
+            make(target, shared), fresh_texts(words=target.plan.words, count=target.plan.documents)
+        )
     return works, left_out
 
 
 def _embedding(embed: clients.Embed, texts: Callable[[], list[str]]) -> Work:
     return lambda: embed(texts())
-
-
-def _fresh_texts(plan: Plan, count: int) -> Callable[[], list[str]]:
-    """Give other texts at each call, in next to no time: no server finds them in its prefix cache."""
-    words = random.Random(0)
-    bodies = [" ".join(words.choices(_WORDS, k=plan.words)) for _ in range(count)]
-    number = random.Random(os.urandom(8)).getrandbits(48)
-
-    def texts() -> list[str]:
-        nonlocal number
-        number += 1
-        return [f"{number:x} {body}" for body in bodies]
-
-    return texts
 
 
 def _chosen(works: dict[str, Work], plan: Plan) -> dict[str, Work]:

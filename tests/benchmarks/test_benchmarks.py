@@ -14,6 +14,7 @@ from benchmarks import clients as contestants
 from benchmarks.__main__ import app
 from benchmarks.bars import with_bars
 from benchmarks.canned import canned_server
+from benchmarks.load import app as load_app
 from benchmarks.measure import Case, Plan, Result, Round, Series, ratio, rounds, spread
 from benchmarks.run import run_bench
 from qwen3_vllm import EmbeddingClient, RerankClient
@@ -317,3 +318,23 @@ def test_no_server_there_ends_with_1() -> None:
 
     assert ended.exit_code == 1
     assert "start one" in ended.output
+
+
+# --- load ----------------------------------------------------------------------------------------------
+
+
+def test_load_measures_bulk_and_queries_beside_it_and_rankings(canned: str) -> None:
+    small = ("--seconds", "0.2", "--rounds", "1", "--documents", "8", "--words", "4")
+
+    done = CliRunner().invoke(load_app, ["--embedding-url", canned, "--reranker-url", canned, *small])
+
+    assert done.exit_code == 0, done.output
+    for figure in ("documents/s beside queries", "query beside bulk, p95 ms", "rankings/s of 20 documents"):
+        assert figure in done.output
+
+
+def test_load_names_what_a_server_refused() -> None:
+    done = CliRunner().invoke(load_app, ["--reranker-url", "http://127.0.0.1:9", "--seconds", "0.2"])
+
+    assert done.exit_code == 1
+    assert "127.0.0.1:9" in done.output
