@@ -1,6 +1,7 @@
 """What stands between a client and vLLM, as data: each shape is a `Gateway` with a few fields set.
 
-A gateway refuses in one way, which a test chooses: a status and a kind of body.
+A gateway refuses in one way, which a test chooses: a status and a kind of body. Some say no with status 200,
+or send the user to a page to log in.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Any, Literal
 from tests.fake_vllm import FakeVLLM, Refused
 from tests.faults import Reply, Request
 
-STATUSES = (400, 403, 404, 405, 415, 422, 500, 501, 502)
+STATUSES = (200, 302, 400, 401, 403, 404, 405, 409, 413, 415, 422, 500, 501, 502)
 BODIES: Mapping[str, tuple[str, bytes]] = {
     "JSON": ("application/json", b'{"error": {"message": "not for you", "type": "policy", "code": "x1"}}'),
     "HTML": ("text/html", b"<!DOCTYPE html><html><body><h1>Portal</h1>Please log in.</body></html>"),
@@ -30,12 +31,12 @@ class Gateway:
         blocks: Paths that it refuses all the same.
         refuses: Fields of a body that it refuses, with the values refused (ANY: whatever the value).
         ignores: Fields of a body that it leaves out.
-        base: What stands in its paths instead of /v1.
+        base: What stands in its paths instead of /v1; no other route is passed then.
         most_texts: In one request.
         drops: Fields of responses, or of the lines of the list of models, that it leaves out.
         version: What it says at /version, of itself.
         names: Models that it answers for; the server's own name is put in. None: the server's name alone.
-        lists: Names in its list; None: the server's own lines.
+        lists: Names, or whole lines, in its list; None: the server's own lines.
         rerank: It has /v1/rerank in this shape, in place of /v1/score.
         key: It asks for this on every route.
         hides_words: It replaces the server's own refusals by its own.
@@ -52,7 +53,7 @@ class Gateway:
     drops: tuple[str, ...] = ()
     version: str | None = None
     names: tuple[str, ...] | None = None
-    lists: tuple[str, ...] | None = None
+    lists: tuple[str | dict[str, object], ...] | None = None
     rerank: Literal["jina", "cohere"] | None = None
     key: str | None = None
     hides_words: bool = False
@@ -67,7 +68,8 @@ class Gateway:
         if path == "/version" and self.version:
             return Reply.of_json({"version": self.version})
         if path == "/v1/models" and self.lists is not None:
-            return Reply.of_json({"data": [{"id": name, "object": "model"} for name in self.lists]})
+            lines = [{"id": line} if isinstance(line, str) else line for line in self.lists]
+            return Reply.of_json({"data": [{"object": "model", **line} for line in lines]})
         body = request.json if request.body else {}
         if not self._takes(body):
             return self._refuse()
@@ -119,7 +121,7 @@ class Gateway:
             reply = self.server._score(scored)
         except Refused as refused:
             reply = self.server._error(refused)
-        if reply is None or reply.status >= 400:
+        if reply is None or b'"data"' not in reply.content:  # 0.15.1 refuses with status 200
             return self._passed_back(reply)
         answer = json.loads(reply.content)
         results = [{"index": item["index"], "relevance_score": item["score"]} for item in answer["data"]]

@@ -1,6 +1,5 @@
 """Behind whatever stands in front of vLLM, vectors and scores are right."""
 
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,37 +8,43 @@ from functools import cache
 import numpy as np
 import pytest
 
-from qwen3_vllm import EmbeddingClient, RerankClient
+from qwen3_vllm import EmbeddingClient, RerankClient, errors
 from qwen3_vllm._core import prompts
-from tests.fake_vllm import END_TOKEN, RIGHT_TEMPLATE, FakeVLLM
-from tests.faults import SocketServer, serve
+from qwen3_vllm._core.http import load, retries
+from tests.fake_vllm import DEAF_TEMPLATE, END_TOKEN, RIGHT_TEMPLATE, FakeVLLM
+from tests.faults import Fault, Request, SocketServer, first, honest, instead, serve
 from tests.gateways import ANY, BODIES, STATUSES, Gateway
 
-pytestmark = pytest.mark.usefixtures("quick_retries")
-
-CONTEXT = 1200
+CONTEXT = 700
 TEXTS = ["plain", "", "中文", "new\nlines", *(f"text {i}" for i in range(8))]
-LONG = "A long text, 很长。 " * 200
+LONG = "A long text, 很长。 " * 60
 EMBEDDING = FakeVLLM("embedding", context=CONTEXT)
+MATRYOSHKA = FakeVLLM("embedding", context=CONTEXT, matryoshka=True)
 RERANKER = FakeVLLM(context=CONTEXT)
 TEMPLATED = FakeVLLM(context=CONTEXT, template=RIGHT_TEMPLATE)
+DEAF = FakeVLLM(context=CONTEXT, template=DEAF_TEMPLATE)
 V1 = ("/v1/",)
+NO_ENCODING = {"encoding_format": ANY, "embed_dtype": ANY, "endianness": ANY}
+OPTIONAL = ("encoding_format", "embed_dtype", "endianness", "dimensions", "truncate_prompt_tokens")
+LORA: dict[str, object] = {"id": "sql", "parent": "Qwen3", "max_model_len": None}
 
 # Name: shape, options of the client.
 Shape = tuple[Gateway, dict[str, object]]
 EMBEDDING_SHAPES: dict[str, Shape] = {
     "refuses bytes_only": (Gateway(EMBEDDING, refuses={"encoding_format": ("bytes_only",)}), {}),
     "refuses all but float": (Gateway(EMBEDDING, refuses={"encoding_format": ("bytes_only", "base64")}), {}),
-    "refuses the field of the encoding": (
-        Gateway(EMBEDDING, refuses={"encoding_format": ANY, "embed_dtype": ANY, "endianness": ANY}),
+    "refuses the field of the encoding": (Gateway(EMBEDDING, refuses=NO_ENCODING), {}),
+    "refuses the field of the encoding, and hides the server's words": (
+        Gateway(EMBEDDING, passes=V1, refuses=NO_ENCODING, hides_words=True),
         {},
+    ),
+    "drops every field that is not OpenAI's own": (
+        Gateway(MATRYOSHKA, passes=V1, ignores=OPTIONAL),
+        {"dimensions": 8, "wire_dtype": "float16"},
     ),
     "refuses dimensions": (Gateway(EMBEDDING, refuses={"dimensions": ANY}), {"dimensions": 8}),
     "refuses dimensions and bytes_only": (
-        Gateway(
-            replace(EMBEDDING, matryoshka=True),
-            refuses={"dimensions": ANY, "encoding_format": ("bytes_only",)},
-        ),
+        Gateway(MATRYOSHKA, refuses={"dimensions": ANY, "encoding_format": ("bytes_only",)}),
         {"dimensions": 8},
     ),
     "leaves the type out": (
@@ -48,9 +53,9 @@ EMBEDDING_SHAPES: dict[str, Shape] = {
     ),
     "passes /v1 only": (Gateway(EMBEDDING, passes=V1), {}),
     "passes embeddings only": (Gateway(EMBEDDING, passes=("/v1/embeddings",)), {"model": "Qwen3"}),
-    "passes embeddings only, and hides the server's words": (
-        Gateway(EMBEDDING, passes=("/v1/embeddings",), hides_words=True),
-        {"model": "Qwen3"},
+    "passes embeddings only, one text, and hides the server's words": (
+        Gateway(EMBEDDING, passes=("/v1/embeddings",), most_texts=1, hides_words=True),
+        {"model": "Qwen3", "batch_size": 4},
     ),
     "refuses the field that cuts": (
         Gateway(EMBEDDING, passes=V1, refuses={"truncate_prompt_tokens": ANY}),
@@ -60,11 +65,17 @@ EMBEDDING_SHAPES: dict[str, Shape] = {
     "router": (Gateway(EMBEDDING, version="0.1.9", drops=("max_model_len",), blocks=("/classify",)), {}),
     "no length anywhere": (Gateway(EMBEDDING, drops=("max_model_len",)), {}),
     "no length, no /tokenize": (Gateway(EMBEDDING, passes=V1, drops=("max_model_len",)), {}),
-    "no counts": (Gateway(EMBEDDING, passes=V1, drops=("usage",)), {}),
+    "a LoRA adapter": (
+        Gateway(EMBEDDING, names=("sql",), lists=(LORA, {"id": "Qwen3", "max_model_len": CONTEXT})),
+        {"model": "sql"},
+    ),
+    "no counts, names or indexes": (
+        Gateway(EMBEDDING, passes=V1, drops=("usage", "model", "object", "index", "id"), lists=("Qwen3",)),
+        {},
+    ),
     "base path with a version of its own": (Gateway(EMBEDDING, base="/api/v3"), {}),
     "base path without a version": (Gateway(EMBEDDING, base="/openai"), {}),
     "ten texts": (Gateway(EMBEDDING, most_texts=10), {}),
-    "one text": (Gateway(EMBEDDING, passes=V1, most_texts=1), {}),
     "an alias that is not listed": (
         Gateway(EMBEDDING, names=("team/embed",), lists=("other", "team/*")),
         {"model": "team/embed"},
@@ -92,13 +103,26 @@ RERANK_SHAPES: dict[str, Shape] = {
     "router": (Gateway(RERANKER, version="0.1.9", drops=("max_model_len",), blocks=("/classify",)), {}),
     "template, router": (Gateway(TEMPLATED, drops=("max_model_len",), blocks=("/classify",)), {}),
     "template, passes /v1 only": (Gateway(TEMPLATED, passes=V1), {}),
+    "template, drops the instruction": (Gateway(TEMPLATED, ignores=("instruction",)), {}),
+    "template that ignores the instruction, hides the server's words": (
+        Gateway(DEAF, hides_words=True, drops=("max_model_len",)),
+        {},
+    ),
     "refuses the instruction": (Gateway(RERANKER, passes=V1, refuses={"instruction": ANY}), {}),
     "passes /classify only": (
         Gateway(RERANKER, passes=("/classify", "/v1/models", "/tokenize", "/detokenize")),
         {},
     ),
+    "passes /classify only, one text": (
+        Gateway(RERANKER, passes=("/classify", "/v1/models"), most_texts=1),
+        {},
+    ),
     "no counts": (Gateway(RERANKER, passes=V1, drops=("usage",)), {}),
     "no length, no /tokenize": (Gateway(RERANKER, passes=V1, drops=("max_model_len",)), {}),
+    "no length, no /tokenize, hides the server's words": (
+        Gateway(RERANKER, passes=V1, drops=("max_model_len",), hides_words=True),
+        {},
+    ),
     "/v1/rerank of Jina": (Gateway(RERANKER, passes=V1, rerank="jina"), {}),
     "/v1/rerank of Cohere": (Gateway(RERANKER, passes=V1, rerank="cohere"), {}),
     "/v1/rerank without counts": (Gateway(RERANKER, passes=V1, rerank="jina", drops=("usage",)), {}),
@@ -120,23 +144,34 @@ RERANK_SHAPES: dict[str, Shape] = {
         {},
     ),
 }
+"""Each shape meets each status; all kinds of bodies come with all statuses, each with another shape."""
 
 
-def refusals(shapes: dict[str, Shape], name: str) -> Iterator[str]:
-    """Let a gateway refuse with each status, and say how; four shapes see all kinds of body with each."""
-    gateway, _ = shapes[name]
-    kinds = itertools.islice(itertools.cycle(BODIES), list(shapes).index(name), None)
-    for status, kind in zip(STATUSES, kinds, strict=False):
+@pytest.fixture(autouse=True)
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeat what failed at once."""
+    real = retries.retry_delay
+    monkeypatch.setattr(load, "retry_delay", lambda *args: real(*args) and 1e-4)
+
+
+def numbered(shapes: dict[str, Shape]) -> list[object]:
+    return [pytest.param(number, shape, id=name) for number, (name, shape) in enumerate(shapes.items())]
+
+
+def refusals(gateway: Gateway, offset: int) -> Iterator[str]:
+    """Let a gateway refuse with each status, and another kind of body each time; say with which."""
+    kinds = list(BODIES)
+    for number, status in enumerate(STATUSES, offset):
+        kind = kinds[number % len(kinds)]
         gateway.refusal = (status, kind)
         yield f"{status} {kind}"
 
 
 @contextmanager
-def behind(shape: Shape) -> Iterator[tuple[Gateway, SocketServer, dict[str, object]]]:
-    gateway, options = shape
+def behind(gateway: Gateway, options: dict[str, object]) -> Iterator[tuple[SocketServer, dict[str, object]]]:
     with serve(gateway) as server:
         address = server.base_url + (gateway.base if gateway.base != "/v1" else "")
-        yield gateway, server, {"base_url": address, "timeout": 20, **options}
+        yield server, {"base_url": address, "timeout": 20, **options}
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
@@ -144,53 +179,180 @@ def unit(vector: np.ndarray) -> np.ndarray:
 
 
 @cache
-def right_cuts(keep: int | None) -> np.ndarray:
-    """The vectors of LONG, cut to any length that a cut may leave."""
-    encoded, end = EMBEDDING.encode(LONG), EMBEDDING.encode(END_TOKEN)
-    cuts = ([*encoded[:size], *end] for size in range(CONTEXT // 4, CONTEXT))
-    return np.stack([unit(EMBEDDING.vector(cut)[:keep]) for cut in cuts])
+def right_vectors(keep: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Of TEXTS; and all that may be of LONG, by where it is cut."""
+    vectors = [EMBEDDING.vector(text + END_TOKEN)[:keep] for text in TEXTS]
+    ids, end = EMBEDDING.encode(LONG), EMBEDDING.encode(END_TOKEN)
+    cuts = [EMBEDDING.vector([*ids[:size], *end])[:keep] for size in range(CONTEXT // 8, CONTEXT)]
+    return np.stack(list(map(unit, vectors))), np.stack(list(map(unit, cuts)))
+
+
+def wrong_vectors(vectors: np.ndarray, options: dict[str, object]) -> str:
+    """What is wrong with the vectors of TEXTS and LONG; empty where nothing is."""
+    right, cuts = right_vectors(options.get("dimensions"))
+    if not np.allclose(vectors[:-1], right, atol=1e-3 if options.get("wire_dtype") else 1e-6):
+        return "short texts"
+    return "" if (cuts @ vectors[-1]).max() > 0.9999 else "the long text"
+
+
+@pytest.mark.parametrize(("number", "shape"), numbered(EMBEDDING_SHAPES))
+def test_vectors_are_right_whatever_is_refused_and_however(number: int, shape: Shape) -> None:
+    gateway, options = shape
+    with behind(gateway, options) as (_, all_options):
+        wrong = {}
+        for refusal in refusals(gateway, number):
+            vectors = EmbeddingClient(**all_options).embed_documents([*TEXTS, LONG])
+            wrong[refusal] = wrong_vectors(vectors, options)
+    assert not any(wrong.values()), wrong
+
+
+QUERIES = ["q1", "q2"] * (len(TEXTS) // 2)
 
 
 @cache
-def right_cut_scores() -> set[float]:
-    """The scores of LONG for "q1", cut to any length."""
-    head = RERANKER.encode(prompts.rerank_head("q1", prompts.DEFAULT_INSTRUCTION) + "<Document>: ")
-    text, tail = RERANKER.encode(LONG), RERANKER.encode(prompts.RERANK_SUFFIX)
-    return {round(RERANKER.probability([*head, *text[:size], *tail]), 5) for size in range(1, CONTEXT)}
+def right_scores() -> tuple[list[float], set[float]]:
+    """Of TEXTS; and all that may be of LONG, by where it is cut."""
+    task = prompts.DEFAULT_INSTRUCTION
+    pairs = zip(QUERIES, TEXTS, strict=True)
+    scores = [RERANKER.probability(prompts.rerank_prompt(query, text, task)) for query, text in pairs]
+    head = RERANKER.encode(prompts.rerank_head("q1", task) + "<Document>: ")
+    ids, suffix = RERANKER.encode(LONG), RERANKER.encode(prompts.RERANK_SUFFIX)
+    cuts = [RERANKER.probability([*head, *ids[:size], *suffix]) for size in range(1, CONTEXT)]
+    return scores, {round(score, 5) for score in cuts}
 
 
-@pytest.mark.parametrize("name", EMBEDDING_SHAPES)
-def test_vectors_are_right_whatever_is_refused_and_however(name: str) -> None:
-    with behind(EMBEDDING_SHAPES[name]) as (gateway, _, options):
-        keep = options.get("dimensions")
-        assert keep is None or isinstance(keep, int)
-        expected = [unit(gateway.server.vector(text + END_TOKEN)[:keep]) for text in TEXTS]
-        wrong = []
-        for refusal in refusals(EMBEDDING_SHAPES, name):
-            vectors = EmbeddingClient(**options).embed_documents([*TEXTS, LONG])
-            tolerance = 1e-3 if options.get("wire_dtype") else 1e-6
-            if not np.allclose(vectors[:-1], expected, atol=tolerance):
-                wrong.append(refusal)
-            elif (right_cuts(keep) @ vectors[-1]).max() < 0.9999:
-                wrong.append(f"{refusal}, long")
-        assert not wrong
+def wrong_scores(scores: np.ndarray) -> str:
+    """What is wrong with the scores of TEXTS and LONG; empty where nothing is."""
+    right, cuts = right_scores()
+    if not np.allclose(scores[:-1], right, atol=1e-6):
+        return "short texts"
+    return "" if round(float(scores[-1]), 5) in cuts else "the long text"
 
 
-def scores_of(fake: FakeVLLM, query: str, documents: list[str]) -> list[float]:
-    return [fake.probability(prompts.rerank_prompt(query, d, prompts.DEFAULT_INSTRUCTION)) for d in documents]
+@pytest.mark.parametrize(("number", "shape"), numbered(RERANK_SHAPES))
+def test_scores_are_right_whatever_is_refused_and_however(number: int, shape: Shape) -> None:
+    gateway, options = shape
+    with behind(gateway, options) as (_, all_options):
+        wrong = {}
+        for refusal in refusals(gateway, number):
+            wrong[refusal] = wrong_scores(RerankClient(**all_options).score([*QUERIES, "q1"], [*TEXTS, LONG]))
+    assert not any(wrong.values()), wrong
 
 
-@pytest.mark.parametrize("name", RERANK_SHAPES)
-def test_scores_are_right_whatever_is_refused_and_however(name: str) -> None:
-    queries = ["q1", "q2"] * (len(TEXTS) // 2)
-    with behind(RERANK_SHAPES[name]) as (gateway, _, options):
-        fake = gateway.server
-        expected = [scores_of(fake, q, [d])[0] for q, d in zip(queries, TEXTS, strict=True)]
-        wrong = []
-        for refusal in refusals(RERANK_SHAPES, name):
-            scores = RerankClient(**options).score([*queries, "q1"], [*TEXTS, LONG])
-            if not np.allclose(scores[:-1], expected, atol=1e-6):
-                wrong.append(refusal)
-            elif round(float(scores[-1]), 5) not in right_cut_scores():
-                wrong.append(f"{refusal}, long")
-        assert not wrong
+# --- a gateway that changes while a client uses it -----------------------------------------------------
+
+LOST_FOR_EMBEDDING: dict[str, tuple[Gateway, dict[str, object], dict[str, object]]] = {
+    "bytes_only": (Gateway(EMBEDDING), {"refuses": {"encoding_format": ("bytes_only",)}}, {}),
+    "dimensions": (Gateway(MATRYOSHKA), {"refuses": {"dimensions": ANY}}, {"dimensions": 8}),
+    "/tokenize": (Gateway(EMBEDDING), {"passes": V1}, {}),
+    "a field that cuts": (Gateway(EMBEDDING, passes=V1), {"refuses": {"truncate_prompt_tokens": ANY}}, {}),
+    "the effect of the field that cuts": (
+        Gateway(EMBEDDING, passes=V1),
+        {"ignores": ("truncate_prompt_tokens",)},
+        {},
+    ),
+    "many texts": (Gateway(EMBEDDING, most_texts=10), {"most_texts": 3}, {}),
+}
+LOST_FOR_RERANKING: dict[str, tuple[Gateway, dict[str, object], dict[str, object]]] = {
+    "/classify": (Gateway(RERANKER), {"blocks": ("/classify",)}, {}),
+    "/classify, with a template": (Gateway(TEMPLATED), {"blocks": ("/classify",)}, {}),
+    "/tokenize": (Gateway(RERANKER), {"blocks": ("/tokenize", "/detokenize")}, {}),
+    "/v1/score": (Gateway(RERANKER), {"blocks": ("/v1/score",)}, {}),
+    "/v1/score for /v1/rerank": (Gateway(RERANKER, passes=V1), {"rerank": "jina"}, {}),
+    "/v1/rerank for /v1/score": (Gateway(RERANKER, passes=V1, rerank="jina"), {"rerank": None}, {}),
+    "the instruction": (Gateway(TEMPLATED), {"refuses": {"instruction": ANY}}, {}),
+    "many texts": (Gateway(RERANKER, most_texts=3), {"most_texts": 2}, {}),
+}
+SOME_REFUSALS = ((404, "JSON"), (400, "plain"), (409, "HTML"), (500, "empty"), (200, "JSON"))
+
+
+@pytest.mark.parametrize(
+    ("gateway", "change", "options"), LOST_FOR_EMBEDDING.values(), ids=LOST_FOR_EMBEDDING
+)
+def test_vectors_are_right_in_the_call_in_which_something_is_lost(
+    gateway: Gateway, change: dict[str, object], options: dict[str, object]
+) -> None:
+    for refusal in SOME_REFUSALS:
+        lost = replace(gateway, refusal=refusal)
+        with behind(lost, options) as (server, all_options):
+            client = EmbeddingClient(**all_options)
+            client.embed_documents([*TEXTS, LONG])
+            for name, value in change.items():
+                setattr(lost, name, value)
+
+            assert not wrong_vectors(client.embed_documents([*TEXTS, LONG]), options), refusal
+
+            server.requests.clear()
+            client.embed_documents(TEXTS)
+            limit = lost.most_texts or len(TEXTS)
+            assert len(server.requests) == -(-len(TEXTS) // limit)  # and nothing is refused again
+
+
+@pytest.mark.parametrize(
+    ("gateway", "change", "options"), LOST_FOR_RERANKING.values(), ids=LOST_FOR_RERANKING
+)
+def test_scores_are_right_in_the_call_in_which_something_is_lost(
+    gateway: Gateway, change: dict[str, object], options: dict[str, object]
+) -> None:
+    for refusal in SOME_REFUSALS:
+        lost = replace(gateway, refusal=refusal)
+        with behind(lost, options) as (_, all_options):
+            client = RerankClient(**all_options)
+            client.score([*QUERIES, "q1"], [*TEXTS, LONG])
+            for name, value in change.items():
+                setattr(lost, name, value)
+
+            assert not wrong_scores(client.score([*QUERIES, "q1"], [*TEXTS, LONG])), refusal
+
+
+# --- what says nothing of a form, and what is the text's own fault -------------------------------------
+
+
+@pytest.mark.parametrize("status", [408, 429, 503, 504])
+def test_who_is_busy_lacks_nothing(status: int) -> None:
+    with serve(MATRYOSHKA, first(1, instead(status), "/v1/embeddings")) as server:
+        EmbeddingClient(base_url=server.base_url, dimensions=8).embed_documents(["a"])
+        sent = server.bodies("/v1/embeddings")
+    assert {(body["encoding_format"], body["dimensions"]) for body in sent} == {("bytes_only", 8)}
+
+    for path in ("/v1/score", "/classify", "/tokenize"):
+        with serve(TEMPLATED, first(1, instead(status), path)) as server:
+            RerankClient(base_url=server.base_url).score("q", ["a"])
+            assert "/v1/rerank" not in server.paths()
+            assert server.bodies("/v1/score")[-1]["text_2"] == ["a"]
+
+
+@pytest.mark.parametrize("status", [402, 403, 404, 409, 422, 500])
+def test_a_text_that_a_gateway_blocks_takes_no_other_with_it(status: int) -> None:
+    def choose(request: Request) -> Fault:
+        return instead(status, "<html>Blocked: SQL injection</html>") if b"DROP" in request.body else honest
+
+    texts = [*TEXTS, "DROP TABLE", *(f"more {i}" for i in range(80))]
+    with serve(EMBEDDING, choose) as server, pytest.raises(errors.Qwen3VLLMError) as caught:
+        EmbeddingClient(base_url=server.base_url).embed_documents(texts)
+    assert list(caught.value.errors) == [len(TEXTS)]
+    with serve(RERANKER, choose) as server, pytest.raises(errors.Qwen3VLLMError) as caught:
+        RerankClient(base_url=server.base_url).score("q", texts)
+    assert list(caught.value.errors) == [len(TEXTS)]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(500, "JSON"), (403, "plain"), (200, "JSON")])
+def test_what_every_form_ends_in_is_the_error_and_says_what_was_tried(status: int, kind: str) -> None:
+    blocks = ("/v1/embeddings", "/v1/score", "/v1/rerank", "/classify")
+    with serve(Gateway(EMBEDDING, blocks=blocks, refusal=(status, kind))) as server:
+        with pytest.raises(errors.Qwen3VLLMError, match=r"Tried in vain: .*bytes_only; .*format unset"):
+            EmbeddingClient(base_url=server.base_url).embed_documents(["a"])
+        with pytest.raises(errors.Qwen3VLLMError, match=r"Tried in vain: /v1/score; .*/v1/rerank"):
+            RerankClient(base_url=server.base_url).score("q", ["a"])
+
+
+# --- names and lengths ---------------------------------------------------------------------------------
+
+
+def test_a_lora_adapter_has_the_context_of_its_parent() -> None:
+    lists = (LORA, {"id": "Qwen3", "max_model_len": CONTEXT})
+    with serve(Gateway(EMBEDDING, names=("sql",), lists=lists)) as server:
+        client = EmbeddingClient(base_url=server.base_url, model="sql")
+        assert not wrong_vectors(client.embed_documents([*TEXTS, LONG]), {})
+        # Counted and cut before it was sent: alone were a letter, what asks for the limit, and the long text.
+        assert [len(body["input"]) for body in server.bodies("/v1/embeddings")].count(1) == 3

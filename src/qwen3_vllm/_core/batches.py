@@ -44,6 +44,8 @@ def send_batches(
     batches: list[list[int]],
     call: Callable[[list[int]], Call[T]],
     collector: Collector[T],
+    *,
+    known_good: bool = False,
 ) -> Flow[tuple[Failures, bool]]:
     """Send batches, each in the request that `call` makes of it.
 
@@ -52,19 +54,26 @@ def send_batches(
     server has answered anything, a full or confused one may be the problem itself: then one batch is halved,
     and the others wait for what becomes of it.
 
+    Args:
+        known_good: The server was just seen to take other texts: a batch is halved whatever it is refused
+            with, and a refusal says nothing of the other batches.
+
     Returns:
         What failed for good, by index; and whether a batch of several texts was refused, or answered with
         nonsense.
     """
-    division = Division()
+    division = Division(known_good=known_good)
     while batches:
-        ended = yield from _send_once(batches, call, collector)
+        ended = yield from _send_once(batches, call, collector, known_good)
         batches = division.after(batches, ended)
     return division.failures, division.refused_several
 
 
 def _send_once(
-    batches: list[list[int]], call: Callable[[list[int]], Call[T]], collector: Collector[T]
+    batches: list[list[int]],
+    call: Callable[[list[int]], Call[T]],
+    collector: Collector[T],
+    tentative: bool,
 ) -> Flow[list[errors.Qwen3VLLMError | None]]:
     """Send each batch in one request, and hand each result over as it comes.
 
@@ -79,5 +88,6 @@ def _send_once(
         else:
             collector.take(batches[index], result)
 
-    yield Round([replace(call(batch), texts=len(batch)) for batch in batches], deliver, is_usage=True)
+    calls = [replace(call(batch), texts=len(batch), tentative=tentative) for batch in batches]
+    yield Round(calls, deliver, is_usage=True)
     return ended

@@ -12,8 +12,8 @@ from qwen3_vllm._core.vllm_api.error_bodies import pools_full_context
 
 # They say nothing about the input, and the caller's own request would meet them too.
 _NO_ANSWER = (errors.ServerUnreachableError, errors.RequestTimeoutError)
-_LONGEST_CONTEXT, _SHORTEST_CONTEXT = 2**17, 2**7  # tokens, where they must be found out
-_BELOW = 17
+_LONGEST_CONTEXT, _SHORTEST_CONTEXT = 2**17, 2**8  # tokens, where they must be found out
+_BELOW = 97  # so that a chat template fits beside
 
 
 def overlong(context: int) -> int:
@@ -52,7 +52,7 @@ def ask_context(bound: int, call: Callable[[int], Call[Any]]) -> Flow[int | None
     Returns:
         None if length was not what was refused.
     """
-    longest = 1 << (bound - 1).bit_length()
+    longest = 1 << (bound + _BELOW - 1).bit_length()
     tokens = min(longest, _LONGEST_CONTEXT)
     while tokens >= _SHORTEST_CONTEXT:
         # Not a power of two: an input of exactly the context length may hang.

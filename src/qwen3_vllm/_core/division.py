@@ -4,6 +4,7 @@ import sys
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.texts import Failures
+from qwen3_vllm._core.vllm_api.error_bodies import may_lack
 
 Refused = list[tuple[list[int], errors.Qwen3VLLMError]]
 
@@ -16,7 +17,9 @@ class Division:
         refused_several: Whether a batch of several texts was refused, not for a full queue.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, known_good: bool = False) -> None:
+        """`known_good`: the server was just seen to work, so that whatever it refuses is the texts' fault."""
+        self._known_good = known_good
         self.failures: Failures = {}
         self.refused_several = False
         self._held: Refused = []  # what waits until the server has answered something
@@ -35,7 +38,7 @@ class Division:
                     again.append(batch)
                 else:
                     self._fail(batch, error)
-            elif len(batch) > 1 and _may_be_size(error):
+            elif len(batch) > 1 and (_may_be_size(error) or (self._known_good and may_lack(error))):
                 to_divide.append((batch, error))
                 self.refused_several = self.refused_several or not _is_full(error)
             else:
@@ -111,6 +114,11 @@ def _may_be_size(error: errors.Qwen3VLLMError) -> bool:
     if isinstance(error, errors.InvalidAnswerError):
         return error.cause == "content"
     return isinstance(error, errors.BadRequestError) or _is_full(error)
+
+
+def was_divided(error: errors.Qwen3VLLMError) -> bool:
+    """Whether batches that failed so were halved until the text at fault was alone."""
+    return isinstance(error, errors.BadRequestError | errors.InvalidAnswerError)
 
 
 def _is_full(error: errors.Qwen3VLLMError) -> bool:

@@ -442,14 +442,12 @@ def test_only_bad_texts_are_an_error_without_a_request(embedding_server: SocketS
     ],
     ids=["no binary answers", "shorter context", "no dimensions"],
 )
-def test_after_a_restart_with_another_set_up_the_second_call_is_right(new: FakeVLLM, embed: Embed) -> None:
+def test_after_a_restart_with_another_set_up_the_next_call_is_right(new: FakeVLLM, embed: Embed) -> None:
     texts = ["a", "x" * 200]
     with serve(FakeVLLM("embedding", matryoshka=True)) as server:
         client = client_of(server, dimensions=4)
         embed(client, texts)
         server.restart(new)
-        with pytest.raises(errors.Qwen3VLLMError):
-            embed(client, texts)
 
         vectors = embed(client, texts)
 

@@ -9,7 +9,7 @@ from qwen3_vllm._core.cache_keys import CacheRole, cache_namespace
 from qwen3_vllm._core.embedding.collect import Collector
 from qwen3_vllm._core.embedding.inputs import prompted_documents, prompted_queries
 from qwen3_vllm._core.embedding.probe import ask_embedding_server
-from qwen3_vllm._core.embedding.relearn import ask_most, relearn
+from qwen3_vllm._core.embedding.relearn import Lesson, ask_most, relearn
 from qwen3_vllm._core.embedding.requests import batches_of, call_of
 from qwen3_vllm._core.embedding.server import EmbeddingServer
 from qwen3_vllm._core.embedding.truncation import Fitted, Truncation, fit, truncation_of
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 START = "qwen3-vllm serve embedding"
 _MANY_BATCHES, _SENT_AHEAD = 9, 2  # some of many go first: a gateway may take fewer texts at once
-_MOST_LESSONS = 3  # of the failures of one call: its server, its context, its true context
+_MOST_LESSONS = 5  # of one call: another server, what it can do, its context, the true one, a text at fault
 
 
 class EmbeddingFlows:
@@ -101,25 +101,26 @@ class EmbeddingFlows:
     ) -> Flow[tuple[Failures, Fitted]]:
         """Embed different, sendable texts; failures by index into `texts`."""
         server = yield from self.known_server()
-        truncate, batch_size = self._settings.truncate, self._settings.batch_size
+        truncate = self._settings.truncate
         fitted = yield from fit(server, texts, truncate=truncate)
         collector.make_room(len(texts), self._settings.dimensions or server.width)
         with collector.progress(len(texts) - len(fitted.refused)):
             failures = yield from self._send(server, fitted, texts, None, collector, bulk)
-            for _ in range(_MOST_LESSONS):
-                if not failures:
-                    break
-                learned = yield from relearn(
-                    server, failures, texts, self._ask_again, truncate=truncate, batch_size=batch_size
+            lessons: list[Lesson] = []
+            while failures and len(lessons) < _MOST_LESSONS:
+                lesson = yield from relearn(
+                    server, failures, texts, self._ask_again, lessons, truncate=truncate
                 )
-                if learned is None:
+                if lesson is None:
                     break
-                server, again = learned
+                lessons.append(lesson)
+                server, again = lesson.server, lesson.again
                 self.server.value = server
                 cut = yield from fit(server, [texts[i] for i in again], truncate=truncate, surely=True)
                 fitted = fitted.with_again(again, cut)
                 kept = {index: error for index, error in failures.items() if index not in again}
-                failures = kept | (yield from self._send(server, fitted, texts, again, collector, bulk))
+                sent = self._send(server, fitted, texts, again, collector, bulk, known_good=lesson.known_good)
+                failures = kept | (yield from sent)
         return fitted.refused | failures, fitted
 
     def _send(
@@ -130,23 +131,25 @@ class EmbeddingFlows:
         only: Sequence[int] | None,
         collector: Collector,
         bulk: bool,
+        *,
+        known_good: bool = False,
     ) -> Flow[Failures]:
         """Send texts, all or those at some indexes, in requests of as many as the server takes."""
         most, known = self._settings.batch_size, server.most_texts.value
         call = partial(call_of, server, fitted, self._settings.dimensions, bulk)
         batches = batches_of(fitted, texts, known or most, only)
         ahead = len(batches) if known or len(batches) < _MANY_BATCHES else _SENT_AHEAD
-        failures, refused = yield from send_batches(batches[:ahead], call, collector)
-        several = any(len(batch) > 1 for batch in batches[:ahead])
-        if known is None and several and (refused or any(map(may_lack, failures.values()))):
-            known = yield from ask_most(server, most)
+        failures, refused = yield from send_batches(batches[:ahead], call, collector, known_good=known_good)
+        largest = max(map(len, batches[:ahead]), default=0)
+        doubtful = [index for index, error in failures.items() if may_lack(error)]
+        if largest > 1 and (refused or doubtful) and not known_good:
+            known = yield from ask_most(server, known or most)
         rest = [index for batch in batches[ahead:] for index in batch]
-        if (
-            rest
-            and len(failures) == sum(map(len, batches[:ahead]))
-            and not any(map(may_lack, failures.values()))
-        ):
+        if rest and not doubtful and len(failures) == sum(map(len, batches[:ahead])):
             return failures | dict.fromkeys(rest, failures[batches[0][0]])  # nobody is there
+        if known is not None and known < largest:
+            rest += doubtful
+            failures = {index: error for index, error in failures.items() if index not in doubtful}
         if rest:
             batches = batches_of(fitted, texts, known or most, rest)
             failures |= (yield from send_batches(batches, call, collector))[0]

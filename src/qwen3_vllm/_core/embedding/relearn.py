@@ -1,28 +1,39 @@
 """What failures say of a server: found out by small requests that are known to be good, then tried again."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.capabilities import ask_most_texts
 from qwen3_vllm._core.context_length import ask_context
+from qwen3_vllm._core.division import was_divided
 from qwen3_vllm._core.embedding.server import EmbeddingServer
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.texts import token_bound
-from qwen3_vllm._core.vllm_api.calls import Call
-from qwen3_vllm._core.vllm_api.embeddings import Vectors, embed
 from qwen3_vllm._core.vllm_api.error_bodies import context_in, is_too_long, may_lack
 
 _MAY_BE_LONG = 400  # tokens, at most; a shorter text is not refused for its length
 
 
-def ask_most(server: EmbeddingServer, batch_size: int) -> Flow[int]:
-    """Find out once how many texts a request may have."""
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What failures have taught.
 
-    def letters(count: int) -> Call[Vectors]:
-        return embed(server.model, ["a"] * count, encoding=server.encoding, dtype=server.dtype)
+    Attributes:
+        server: What the server is.
+        again: The texts to send again, by index.
+        known_good: It is what it was, and takes other texts: some of these are at fault.
+    """
 
-    return server.most_texts.get(lambda: ask_most_texts(batch_size, letters))
+    server: EmbeddingServer
+    again: list[int]
+    known_good: bool = False
+
+
+def ask_most(server: EmbeddingServer, most: int) -> Flow[int]:
+    """Find out how many texts a request may have, after one was refused: `most` if nothing forbids it."""
+    server.most_texts.forget()
+    return server.most_texts.get(lambda: ask_most_texts(most, lambda count: server.question(["a"] * count)))
 
 
 def relearn(
@@ -30,24 +41,27 @@ def relearn(
     failures: Mapping[int, errors.Qwen3VLLMError],
     texts: Sequence[str],
     ask_again: Callable[[], Flow[EmbeddingServer]],
+    before: Sequence[Lesson],
     *,
     truncate: bool,
-    batch_size: int,
-) -> Flow[tuple[EmbeddingServer, list[int]] | None]:
+) -> Flow[Lesson | None]:
     """Look whether a server is other than it was taken for.
 
     Args:
         failures: By index into `texts`.
         ask_again: Asks what the server is, as before the first request.
+        before: What this call's earlier failures have taught.
 
     Returns:
-        What it is, and the texts to send again; None where that would not help.
+        None where sending again would not help.
     """
     if truncate:
         too_long = [index for index, error in failures.items() if is_too_long(error)]
         lengths = [length for index in too_long if (length := context_in(failures[index]))]
         if too_long and (lengths or server.context):
-            return _with_context(server, min(lengths, default=server.context)), too_long
+            return Lesson(_with_context(server, min(lengths, default=server.context)), too_long)
+    if any(lesson.known_good for lesson in before):
+        return None
     doubtful = [index for index, error in failures.items() if may_lack(error) and not is_too_long(error)]
     if not doubtful:
         return None
@@ -55,22 +69,25 @@ def relearn(
         found = yield from ask_again()
     except errors.Qwen3VLLMError:
         return None  # what failed is the error
-    if (found.width, found.root) != (server.width, server.root):
+    if found.root != server.root or (found.cuts == server.cuts and found.width != server.width):
         return None  # another model: its vectors do not go with those of this call
-    if found != server or (yield from ask_most(found, batch_size)) < batch_size:
-        return found, doubtful
-    long = [index for index in doubtful if token_bound(texts[index]) > _MAY_BE_LONG]
-    if truncate and long:
-        bound = min(token_bound(texts[index]) for index in long)
-        context = yield from ask_context(
-            bound, lambda tokens: embed(found.model, [" a" * tokens], encoding="base64")
-        )
+    if found != server:
+        return Lesson(found, doubtful)
+    found.most_texts.value = server.most_texts.value
+    bounds = [bound for index in doubtful if (bound := token_bound(texts[index])) > _MAY_BE_LONG]
+    if truncate and bounds and found.context and not before:
+        return Lesson(found, doubtful)  # who counts and who cuts is asked again
+    if truncate and bounds:
+        context = yield from ask_context(min(bounds), lambda tokens: found.question([" a" * tokens]))
         if context is not None:
-            return _with_context(found, context), long
-    return None
+            return Lesson(_with_context(found, context), doubtful)  # short ones were in the same requests
+    whole = [index for index in doubtful if not was_divided(failures[index])]
+    return Lesson(found, whole, known_good=True) if len(whole) > 1 else None
 
 
 def _with_context(server: EmbeddingServer, context: int | None) -> EmbeddingServer:
     if context != server.context:
         server.limit.forget()
+    else:
+        server.cuts_inputs.forget()  # it may no longer cut what it was left to cut
     return replace(server, context=context)

@@ -1,11 +1,12 @@
 """What a client knows of an embedding server."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from qwen3_vllm._core.http.asked_once import AskedOnce
-from qwen3_vllm._core.vllm_api.calls import TokenIds
-from qwen3_vllm._core.vllm_api.embeddings import Encoding, WireDtype
+from qwen3_vllm._core.vllm_api.calls import Call, TokenIds
+from qwen3_vllm._core.vllm_api.embeddings import Encoding, Vectors, WireDtype, embed
 
 
 class EndTokens(NamedTuple):
@@ -43,3 +44,7 @@ class EmbeddingServer:
     end: AskedOnce[EndTokens] = field(default_factory=AskedOnce, compare=False)
     cuts_inputs: AskedOnce[bool] = field(default_factory=AskedOnce, compare=False)
     most_texts: AskedOnce[int] = field(default_factory=AskedOnce, compare=False)
+
+    def question(self, inputs: Sequence[str | TokenIds], *, truncate_to: int | None = None) -> Call[Vectors]:
+        """Embed inputs of this library's own, in the form that works there, to learn something else."""
+        return embed(self.model, inputs, encoding=self.encoding, dtype=self.dtype, truncate_to=truncate_to)

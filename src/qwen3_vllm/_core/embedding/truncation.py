@@ -11,7 +11,6 @@ from qwen3_vllm._core.embedding.server import EmbeddingServer, EndTokens
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.texts import Failures, cut_to_bound, may_exceed, token_bound
 from qwen3_vllm._core.vllm_api.calls import TokenIds, tokenize
-from qwen3_vllm._core.vllm_api.embeddings import embed
 from qwen3_vllm._core.vllm_api.error_bodies import may_lack
 
 
@@ -129,15 +128,20 @@ def fit(server: EmbeddingServer, texts: list[str], *, truncate: bool, surely: bo
     if end is None:
         return (yield from _fit_uncounted(server, inputs, long, context, truncate, surely))
     counted = yield from send(*(tokenize(server.model, texts[i]) for i in long))
-    if any(map(may_lack, counted)):
+    uncounted = [index for index, tokens in zip(long, counted, strict=True) if may_lack(tokens)]
+    rest = Fitted(inputs, {}, {})
+    if uncounted:
         server.end.forget()  # asked again before the next long text
+        rest = yield from _fit_uncounted(server, inputs, uncounted, context, truncate, surely)
     longest = max((len(tokens) for tokens in counted if isinstance(tokens, list)), default=context)
     limit = context - 1
     if longest > limit:
-        limit = yield from server.limit.get(lambda: _ask_limit(server.model, context))
+        limit = yield from server.limit.get(lambda: _ask_limit(server, context))
     refused: Failures = {}
     cut: dict[int, int] = {}
     for index, tokens in zip(long, counted, strict=True):
+        if index in uncounted:
+            continue
         if isinstance(tokens, errors.Qwen3VLLMError):
             refused[index] = tokens
         elif len(tokens) > limit and not truncate:
@@ -145,7 +149,7 @@ def fit(server: EmbeddingServer, texts: list[str], *, truncate: bool, surely: bo
         elif len(tokens) > limit:
             inputs[index] = tokens[: limit - len(end)] + end
             cut[index] = len(tokens)
-    return Fitted(inputs, refused, cut, limit=limit)
+    return Fitted(inputs, refused, cut, rest.left_to_server, limit, rest.shortened)
 
 
 def _fit_uncounted(
@@ -157,7 +161,7 @@ def _fit_uncounted(
     surely: bool,
 ) -> Flow[Fitted]:
     """Without /tokenize the server cuts, or else texts are cut by their bytes when it has refused them."""
-    limit = yield from server.limit.get(lambda: _ask_limit(server.model, context))
+    limit = yield from server.limit.get(lambda: _ask_limit(server, context))
     if not truncate:
         return Fitted(inputs, {}, {}, limit=limit)
     if (yield from server.cuts_inputs.get(lambda: _ask_cuts(server))):
@@ -175,15 +179,14 @@ def _ask_end(model: str) -> Flow[EndTokens]:
     return EndTokens(None if isinstance(tokens, errors.Qwen3VLLMError) else tokens)
 
 
-def _ask_limit(model: str, context: int) -> Flow[int]:
-    return ask_limit(context, embed(model, [[0] * overlong(context)], encoding="base64"))
+def _ask_limit(server: EmbeddingServer, context: int) -> Flow[int]:
+    return ask_limit(context, server.question([[0] * overlong(context)]))
 
 
 def _ask_cuts(server: EmbeddingServer) -> Flow[bool]:
     """Whether the server heeds `truncate_prompt_tokens`, by the vector of a text that it is to cut."""
     whole, cut = yield from try_all(
-        embed(server.model, [_CUT_SAMPLE], encoding=server.encoding, dtype=server.dtype),
-        embed(server.model, [_CUT_SAMPLE], encoding=server.encoding, dtype=server.dtype, truncate_to=_CUT_TO),
+        server.question([_CUT_SAMPLE]), server.question([_CUT_SAMPLE], truncate_to=_CUT_TO)
     )
     if isinstance(whole, errors.Qwen3VLLMError) or isinstance(cut, errors.Qwen3VLLMError):
         return False

@@ -8,6 +8,7 @@ import numpy as np
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.batches import send_batches
+from qwen3_vllm._core.division import was_divided
 from qwen3_vllm._core.failures import failed
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow, send
@@ -17,7 +18,7 @@ from qwen3_vllm._core.reranking.inputs import check_query, check_task, check_top
 from qwen3_vllm._core.reranking.pairs import Pair
 from qwen3_vllm._core.reranking.probe import ask_rerank_server, fingerprint_call, fingerprint_of
 from qwen3_vllm._core.reranking.ranking import RelevanceScores, RerankResult, results_of
-from qwen3_vllm._core.reranking.relearn import ask_most, relearn, seems_another
+from qwen3_vllm._core.reranking.relearn import ask_most, relearn, scores_a_pair, seems_another, takes_routes
 from qwen3_vllm._core.reranking.requests import Requests, call_of_one
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.reranking.truncation import fit, warn_of_cuts
@@ -111,14 +112,28 @@ class RerankFlows:
             self.server.value = server
             cut, _ = yield from self._score_on(server, [pairs[i] for i in again], task, most, surely=True)
             scored = scored.with_again(again, cut)
+        whole = [i for i, error in scored.failures.items() if may_lack(error) and not was_divided(error)]
+        if len(whole) > 1 and (yield from scores_a_pair(server)):
+            those = [pairs[index] for index in whole]
+            found, _ = yield from self._score_on(server, those, task, most, known_good=True)
+            scored = scored.with_again(whole, found)
         return scored
 
     def _score_on(
-        self, server: RerankServer, pairs: list[Pair], task: str, most: int, *, surely: bool = False
+        self,
+        server: RerankServer,
+        pairs: list[Pair],
+        task: str,
+        most: int,
+        *,
+        surely: bool = False,
+        known_good: bool = False,
     ) -> Flow[tuple[Scored, bool]]:
         """Score pairs on a server that is known; tells also whether it no longer is what was known.
 
-        `surely`: it has refused them for their length, so that they must be cut even where nobody counts.
+        Args:
+            surely: It has refused them for their length: they must be cut even where nobody counts.
+            known_good: It has refused them, and was just seen to score another pair.
         """
         template = self._settings.template
         fitted = yield from fit(
@@ -132,11 +147,18 @@ class RerankFlows:
         )
         collector = Collector(len(pairs))
         requests = Requests(server, fitted, task, template)
+        if known_good:
+            batches = requests.batches(most)
+            failures, _ = yield from send_batches(batches, requests.call, collector, known_good=True)
+            return Scored(collector.scores, fitted.refused | failures, fitted.cut, fitted.limit), False
         failures = yield from self._send(server, requests, most, collector)
         none_scored = len(failures) == requests.count
         changed = not surely and seems_another(server, failures, none_scored)
         if not changed and not none_scored:
             changed = not (yield from self._is_still(server))
+        refused = [index for index, error in failures.items() if may_lack(error) and not is_too_long(error)]
+        if refused and not changed and not surely:
+            changed = not (yield from takes_routes(server, requests.routes_of(refused)))
         return Scored(collector.scores, fitted.refused | failures, fitted.cut, fitted.limit), changed
 
     def _send(
@@ -148,7 +170,7 @@ class RerankFlows:
         failures, refused = yield from send_batches(batches, requests.call, collector)
         doubtful = {index for index, error in failures.items() if may_lack(error) and not is_too_long(error)}
         if refused or doubtful:
-            known = yield from ask_most(server, self._settings.batch_size)
+            known = yield from ask_most(server, known or self._settings.batch_size)
             if doubtful and known < max(map(len, batches)):
                 batches = requests.batches(known, doubtful)
                 again, _ = yield from send_batches(batches, requests.call, collector)

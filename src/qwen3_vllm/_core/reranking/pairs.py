@@ -1,9 +1,14 @@
 """What is scored: a query and a document, as they are sent."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.texts import Failures
+
+# How a pair travels: as it is, for the server to template; as two parts of the finished prompt; finished; or
+# finished and cut, as token ids.
+Route = Literal["raw", "split", "finished", "tokens"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.capabilities import try_one
+from qwen3_vllm._core.capabilities import try_all, try_one
 from qwen3_vllm._core.context_length import ask_limit, overlong
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.reranking.logits import SIMILAR_LOGIT, logits, same
@@ -131,7 +131,7 @@ def _check(
     if how.applied and how.default_right is None:
         logger.warning(
             "%s: could not check whether the chat template of %r gives Qwen3's prompt, as there is neither "
-            "/classify nor /tokenize; it is trusted",
+            "/classify nor /tokenize to compare with; it is used as it is",
             root,
             name,
         )
@@ -152,11 +152,10 @@ def _takes_tokens(model: str) -> Flow[bool]:
     tokens = yield from try_one(tokenize(model, prompt, add_special_tokens=False))
     if isinstance(tokens, errors.Qwen3VLLMError):
         return False
-    (as_text,) = yield from send(classify(model, [prompt]))
-    as_tokens = yield from try_one(classify(model, [tokens]))
-    if isinstance(as_tokens, errors.Qwen3VLLMError):
+    as_text, as_tokens = yield from try_all(classify(model, [prompt]), classify(model, [tokens]))
+    if isinstance(as_text, errors.Qwen3VLLMError) or isinstance(as_tokens, errors.Qwen3VLLMError):
         return False
-    return same(_scores(as_text), as_tokens, SIMILAR_LOGIT)
+    return same(as_text, as_tokens, SIMILAR_LOGIT)
 
 
 def _scores(result: Scores | errors.Qwen3VLLMError) -> Scores:
@@ -170,5 +169,5 @@ def _constant(scores: Scores) -> bool:
 
 
 def _embeds(model: str) -> Flow[bool]:
-    answer = yield from try_one(embed(model, ["a"], encoding="base64"))
+    answer = yield from try_one(embed(model, ["a"], encoding="unset"))
     return not isinstance(answer, errors.Qwen3VLLMError)

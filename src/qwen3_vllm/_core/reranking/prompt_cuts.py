@@ -17,6 +17,7 @@ from qwen3_vllm._core.reranking.probe import ask_lengths
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.texts import cut_to_bound
 from qwen3_vllm._core.vllm_api.calls import TokenIds
+from qwen3_vllm._core.vllm_api.error_bodies import may_lack
 
 REPLACEMENT = "\ufffd"  # what a character cut in its middle decodes to
 
@@ -55,15 +56,17 @@ def cut_prompts(
     context: int,
     counter: Counter,
     truncate: bool,
-) -> Flow[None]:
-    """Cut the prompts at the indexes of `long`, or refuse them.
+) -> Flow[bool]:
+    """Cut the prompts at the indexes of `long`, or refuse them; False where they are not counted at all.
 
     Raises:
         TooLongError: The instruction, or the one query of all pairs, leaves no room for a document.
     """
     counted = yield from _count(fitted.pairs, long, instruction, counter)
+    if counted is None:
+        return False
     if counted.all_fit(context):
-        return
+        return True
     lengths = yield from server.lengths.get(lambda: ask_lengths(server, context))
     fitted.limit = lengths.limit
     if counted.around + len(counted.task) >= lengths.limit:
@@ -77,16 +80,19 @@ def cut_prompts(
         for index, middle in kept.items():
             finished = (*counted.prefix, *middle, *counted.suffix)
             fitted.pairs[index] = replace(fitted.pairs[index], tokens=finished)
-        return
+        return True
     documents = {}
     for index, middle in kept.items():
         head = counted.heads[fitted.pairs[index].query]
         assert isinstance(head, list)  # else the pair was refused
         documents[index] = middle[len(head) :]
     yield from _cut_as_text(fitted.pairs, documents, counter)
+    return True
 
 
-def _count(pairs: Sequence[Pair], long: Sequence[int], instruction: str, counter: Counter) -> Flow[_Counted]:
+def _count(
+    pairs: Sequence[Pair], long: Sequence[int], instruction: str, counter: Counter
+) -> Flow[_Counted | None]:
     heads = {pairs[i].query: _middle(pairs[i].query, "", instruction).rstrip(" ") for i in long}
     prefix, suffix, task, *rest = yield from counter.encode(
         [
@@ -97,6 +103,8 @@ def _count(pairs: Sequence[Pair], long: Sequence[int], instruction: str, counter
             *(_middle(pairs[i].query, pairs[i].document, instruction) for i in long),
         ],
     )
+    if any(map(may_lack, (prefix, suffix, task, *rest))):
+        return None
     return _Counted(
         _counted(prefix),
         _counted(suffix),

@@ -1,20 +1,15 @@
 """Which requests the pairs of a call become, so that exactly Qwen3's prompt reaches the model. Pure."""
 
-from collections.abc import Collection
-from typing import Literal
+from collections.abc import Collection, Iterable
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.batches import plan
-from qwen3_vllm._core.reranking.pairs import Fitted, Pair
+from qwen3_vllm._core.reranking.pairs import Fitted, Pair, Route
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.settings import Template
 from qwen3_vllm._core.vllm_api.calls import Call
 from qwen3_vllm._core.vllm_api.scores import Scores, classify, score_by
-
-# How a pair travels: as it is, for the server to template; as two parts of the finished prompt; finished; or
-# finished and cut, as token ids.
-Route = Literal["raw", "split", "finished", "tokens"]
 
 
 class Requests:
@@ -43,6 +38,10 @@ class Requests:
         for indexes in self._groups.values():
             batches += plan((i for i in indexes if only is None or i in only), sizes, max_count)
         return batches
+
+    def routes_of(self, indexes: Iterable[int]) -> set[Route]:
+        """The ways that some pairs go."""
+        return {self._route[index] for index in indexes}
 
     def call(self, batch: list[int]) -> Call[Scores]:
         """Ask for the scores of one batch."""

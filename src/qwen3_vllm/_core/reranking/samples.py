@@ -85,20 +85,23 @@ def ask_samples(model: str) -> Flow[Samples]:
                 {form: letters(model, *how) for form, how in _SIMPLER.items()}, tried={"/v1/score": pair}
             )
         except errors.Qwen3VLLMError as error:
-            if not may_lack(error) or isinstance(of_prompts[0], errors.Qwen3VLLMError):
+            if not may_lack(error):
+                raise
+            if isinstance(of_prompts[0], errors.Qwen3VLLMError):
+                of_prompts = yield from _finished_one_by_one(model)
+            if isinstance(of_prompts[0], errors.Qwen3VLLMError):
                 raise
             route, pair = None, of_prompts[0]
             of_pairs = [pair] * 3
         else:
             route, instructs = _SIMPLER[form]
             of_pairs = yield from try_all(*_pair_calls(model, route, instructs, DOCUMENTS))
+    together = of_pairs
     if any(isinstance(answer, errors.Qwen3VLLMError) for answer in of_pairs) and route is not None:
         by_document = [_pair_calls(model, route, instructs, [document]) for document in DOCUMENTS]
         of_pairs = yield from _one_by_one(by_document)
-    if isinstance(of_prompts[0], errors.Qwen3VLLMError) and _may_be_too_many(answers[:3], of_pairs):
-        of_prompts = yield from _one_by_one(
-            [_finished_calls(model, [index]) for index in range(len(DOCUMENTS))]
-        )
+    if isinstance(of_prompts[0], errors.Qwen3VLLMError) and _may_be_too_many(together, of_pairs):
+        of_prompts = yield from _finished_one_by_one(model)
     raw, instructed, split = map(_raised, of_pairs)
     finished, finished_instructed = (
         None if isinstance(each, errors.Qwen3VLLMError) else each for each in of_prompts
@@ -151,6 +154,10 @@ def _one_by_one(by_document: Sequence[Sequence[Call[Scores]]]) -> Flow[list[Answ
     ways = len(by_document[0])
     answers = yield from try_all(*(call for calls in by_document for call in calls))
     return [_joined(answers[way::ways]) for way in range(ways)]
+
+
+def _finished_one_by_one(model: str) -> Flow[list[Answer]]:
+    return _one_by_one([_finished_calls(model, [index]) for index in range(len(DOCUMENTS))])
 
 
 def _joined(answers: Sequence[Answer]) -> Answer:

@@ -14,9 +14,12 @@ from qwen3_vllm._core.reranking.prompt_cuts import REPLACEMENT, cut_prompts
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.texts import cut_to_bound, token_bound
 from qwen3_vllm._core.vllm_api.calls import Call
+from qwen3_vllm._core.vllm_api.error_bodies import may_lack
 from qwen3_vllm._core.vllm_api.scores import Scores
 
 logger = logging.getLogger(__name__)
+
+_COUNTERS = 2  # the server, and whoever there is when it no longer counts
 
 
 def fit(
@@ -59,10 +62,14 @@ def fit(
     ]
     if not long:
         return fitted
-    counter = yield from ask_counter(server, tokenizer)
-    if counter is not None:
-        yield from cut_prompts(fitted, long, instruction, server, context, counter, truncate)
-    elif measure is not None:  # else what is too long the server will refuse
+    for _ in range(_COUNTERS):
+        counter = yield from ask_counter(server, tokenizer)
+        if counter is None:
+            break
+        if (yield from cut_prompts(fitted, long, instruction, server, context, counter, truncate)):
+            return fitted
+        server.counts.forget()
+    if measure is not None:  # else what is too long the server will refuse
         yield from cut_uncounted(fitted, long, room, context, measure, truncate)
     return fitted
 
@@ -75,7 +82,9 @@ def _cut_documents(fitted: Fitted, long: Sequence[int], limit: int, counter: Cou
     tokens = yield from counter.encode([pairs[i].document for i in long])
     over = {}
     for index, ids in zip(long, tokens, strict=True):
-        if isinstance(ids, errors.Qwen3VLLMError):
+        if may_lack(ids):
+            pairs[index] = replace(pairs[index], document=cut_to_bound(pairs[index].document, limit))
+        elif isinstance(ids, errors.Qwen3VLLMError):
             fitted.refused[index] = ids
         elif len(ids) > limit:
             over[index] = ids[:limit]
