@@ -158,6 +158,7 @@ def test_a_balancer_starts_when_its_servers_answer(tmp_path: Path) -> None:
     front.start = lambda: (order.append(first.is_ready()), start())[1]  # type: ignore[method-assign]
     with running([first, front], timeout=30):
         assert order == [True]
+        assert front.progress().stage == "starting"  # a balancer imports no vLLM
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -150,7 +150,8 @@ class Server:
 
     def progress(self) -> Progress:
         """Return where the boot is, read from the log."""
-        return Progress(self.name, stage_of(self._log()), time.monotonic() - self._started_at)
+        stage = "starting" if self.command.after_others else stage_of(self._log())
+        return Progress(self.name, stage, time.monotonic() - self._started_at)
 
     def death(self) -> ServerDied:
         """Describe how it ended."""
