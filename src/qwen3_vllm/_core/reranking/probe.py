@@ -6,6 +6,7 @@ every release from 0.9 and never applies a template to them: what /score answers
 """
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from qwen3_vllm._core.capabilities import try_all, try_one
 from qwen3_vllm._core.context_length import ask_limit, overlong
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.reranking.logits import SIMILAR_LOGIT, logits, same
-from qwen3_vllm._core.reranking.samples import DOCUMENTS, QUERY, ask_samples, letters
+from qwen3_vllm._core.reranking.samples import DOCUMENTS, QUERY, Samples, ask_samples, letters
 from qwen3_vllm._core.reranking.server import Fingerprint, Lengths, RerankServer
 from qwen3_vllm._core.reranking.template import ServerTemplate, ask_template
 from qwen3_vllm._core.served_model import Served
@@ -57,28 +58,13 @@ def ask_rerank_server(
     def wrong(seen: str) -> errors.WrongServerError:
         return errors.WrongServerError(f"{root} serves {name!r}, {seen}. Start a reranker: {start}")
 
-    try:
-        seen = yield from ask_samples(name)
-    except errors.Qwen3VLLMError as error:
-        if may_lack(error) and (yield from _embeds(name)):
-            raise wrong(_COSINES) from error
-        if isinstance(error, errors.RouteNotFoundError):
-            raise wrong("which scores no pairs: a chat model, say, or an embedding model") from error
-        raise
+    seen = yield from _ask_reranker(name, wrong)
     finished = seen.finished
-    classifies = finished is not None
-    if not classifies and (yield from _embeds(name)):
-        raise wrong(_COSINES)
-    control = yield from try_one(tokenize(name, _CONTROL_TEXT, add_special_tokens=False))
-    if not isinstance(control, errors.Qwen3VLLMError) and len(control) != _CONTROL_TOKENS:
-        raise wrong("whose tokenizer is not Qwen3's: another family of rerankers, bge or jina say")
-    if _constant(seen.split if finished is None else finished):
-        raise wrong("which gives every pair one score: its yes/no head is missing (--hf-overrides)")
     how = yield from ask_template(name, seen, template)
     joins = seen.route is None or finished is None or same(seen.split, finished, SIMILAR_LOGIT)
     if not how.applied and not joins and template != "client":
         raise wrong("which puts tokens of its own between the two texts of a pair")
-    _check(template, how, classifies, root, name, start)
+    _check(template, how, finished is not None, root, name, start)
     fingerprint = seen.pair
     if seen.route is None:
         (answer,) = yield from send(letters(name, None, False))
@@ -92,10 +78,30 @@ def ask_rerank_server(
         templates=bool(how.applied),
         default_right=how.default_right is not False,
         takes_instruction=how.takes_instruction is not False,
-        classifies=classifies,
+        classifies=finished is not None,
         overhead=-(-counted // len(DOCUMENTS)) if counted else None,
         fingerprint=fingerprint_of(fingerprint),
     )
+
+
+def _ask_reranker(name: str, wrong: Callable[[str], errors.WrongServerError]) -> Flow[Samples]:
+    """Score the sample pairs, and refuse what is not a Qwen3 reranker: an embedding model, another family."""
+    try:
+        seen = yield from ask_samples(name)
+    except errors.Qwen3VLLMError as error:
+        if may_lack(error) and (yield from _embeds(name)):
+            raise wrong(_COSINES) from error
+        if isinstance(error, errors.RouteNotFoundError):
+            raise wrong("which scores no pairs: a chat model, say, or an embedding model") from error
+        raise
+    if seen.finished is None and (yield from _embeds(name)):
+        raise wrong(_COSINES)
+    control = yield from try_one(tokenize(name, _CONTROL_TEXT, add_special_tokens=False))
+    if not isinstance(control, errors.Qwen3VLLMError) and len(control) != _CONTROL_TOKENS:
+        raise wrong("whose tokenizer is not Qwen3's: another family of rerankers, bge or jina say")
+    if _constant(seen.split if seen.finished is None else seen.finished):
+        raise wrong("which gives every pair one score: its yes/no head is missing (--hf-overrides)")
+    return seen
 
 
 def _check(
