@@ -17,8 +17,9 @@ from qwen3_vllm._core.embedding.same_model import PROBE
 from qwen3_vllm._core.text_files.sources import find_sources
 from qwen3_vllm.bulk import embed_files, pipeline
 from qwen3_vllm.bulk.engine import Job
-from qwen3_vllm.bulk.parts import Fields, scan
+from qwen3_vllm.bulk.parts import Fields
 from qwen3_vllm.bulk.ray_engine import PartEmbedder
+from qwen3_vllm.bulk.scan import scan
 from tests.bulk.runs import Canned, errors, ids, read_output, vectors, write_jsonl, write_lines
 from tests.faults import Reply, Request, SocketServer, serve
 

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from qwen3_vllm._core.text_files.sources import find_sources, known_encoding
-from qwen3_vllm.bulk.parts import Fields, scan
+from qwen3_vllm.bulk.parts import Fields
 from qwen3_vllm.bulk.rows import Reader
+from qwen3_vllm.bulk.scan import scan
 from qwen3_vllm.errors import ConfigurationError
 from tests.bulk.test_inputs import documents, problems, read
 

@@ -17,7 +17,7 @@ import pytest
 from qwen3_vllm import EmbeddingClient, Qwen3VLLMError, ServerUnreachableError, WrongServerError
 from qwen3_vllm._core.settings import EmbeddingSettings
 from qwen3_vllm._core.text_files.records import records
-from qwen3_vllm.bulk import Progress, embed_files, parts, pipeline
+from qwen3_vllm.bulk import Progress, embed_files, pipeline
 from qwen3_vllm.bulk.folder import locked
 from qwen3_vllm.errors import ConfigurationError, InputError, InvalidAnswerError, ServerError
 from tests.bulk.runs import DIMENSIONS, Canned, errors, ids, read_output, vectors, write_jsonl, write_lines
@@ -319,7 +319,7 @@ class TestChangedInput:
             write_jsonl(path, 6)
             return real(*arguments)
 
-        monkeypatch.setattr(parts, "records", growing)
+        monkeypatch.setattr("qwen3_vllm.bulk.scan.records", growing)
         with pytest.raises(ConfigurationError, match="is being written to"):
             embed_files([path], tmp_path / "out", client=client)
         assert canned.texts == []

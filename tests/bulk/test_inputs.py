@@ -10,8 +10,9 @@ import pytest
 
 from qwen3_vllm._core.text_files.rows import Row
 from qwen3_vllm._core.text_files.sources import find_sources
-from qwen3_vllm.bulk.parts import Fields, scan
+from qwen3_vllm.bulk.parts import Fields
 from qwen3_vllm.bulk.rows import Reader
+from qwen3_vllm.bulk.scan import scan
 from qwen3_vllm.errors import ConfigurationError, InputError
 
 ANY_ID = Fields()

@@ -1,8 +1,8 @@
 """Files in, vectors out: embed any number of documents with bounded memory, and resume after any end.
 
-Read in this order: `pipeline` (documents to vectors, several requests ahead), `_core/text_files`, `parts` and
-`rows` (what the inputs hold), `folder` and `manifest` (what lies on disk), `run` (puts them together),
-`ray_engine`, and `output` (what was written, read back).
+Read in this order: `pipeline` (documents to vectors, several requests ahead), `_core/text_files`, `scan` and
+`rows` (what the inputs hold), `folder`, `tables` and `manifest` (what lies on disk), `run` (puts them
+together), `ray_engine`, and `output` (what was written, read back).
 """
 
 try:
@@ -11,6 +11,7 @@ except ImportError as error:
     raise ImportError("bulk embedding needs pyarrow: pip install 'qwen3-vllm[bulk]'") from error
 
 from qwen3_vllm.bulk.pipeline import embed_stream
-from qwen3_vllm.bulk.run import Progress, Summary, embed_files
+from qwen3_vllm.bulk.progress import Progress, Summary
+from qwen3_vllm.bulk.run import embed_files
 
 __all__ = ["Progress", "Summary", "embed_files", "embed_stream"]

@@ -12,16 +12,16 @@ import numpy as np
 from qwen3_vllm._core.client import address_of
 from qwen3_vllm._core.embedding.client import EmbeddingClient
 from qwen3_vllm._core.embedding.same_model import PROBE
-from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.text_files.rows import Row
 from qwen3_vllm._core.text_files.sources import Source
-from qwen3_vllm._core.usage import Usage, count_usage
+from qwen3_vllm._core.usage import count_usage
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
-from qwen3_vllm.bulk.folder import Counts, Failure, Folder
+from qwen3_vllm.bulk.folder import Folder
 from qwen3_vllm.bulk.manifest import check_probe
 from qwen3_vllm.bulk.parts import Fields, Part, Span
 from qwen3_vllm.bulk.pipeline import chunked, embed_apart, pipelined
 from qwen3_vllm.bulk.rows import Reader
+from qwen3_vllm.bulk.tables import Failure, Kept, Notes
 from qwen3_vllm.errors import InvalidAnswerError, Qwen3VLLMError, WrongServerError
 
 _STORING = 3  # chunks on their way to the disk, at most: a kill loses them
@@ -80,9 +80,7 @@ class _Chunk(NamedTuple):
 class _Result(NamedTuple):
     ids: list[str]
     vectors: Vectors
-    failures: list[Failure]
-    truncation: Truncation
-    usage: Usage
+    notes: Notes
 
 
 def embed_parts(job: Job, parts: Sequence[Part]) -> Iterator[Step]:
@@ -162,7 +160,7 @@ async def _embed(job: Job, chunk: _Chunk) -> _Result:
         if row is not None and row.number in reasons
     ]
     ids = [row.id for index, row in enumerate(documents) if index not in errors]
-    return _Result(ids, vectors, failures, truncation, count.usage)
+    return _Result(ids, vectors, Notes(failures, truncation, count.usage))
 
 
 async def _check_model(job: Job) -> None:
@@ -177,15 +175,17 @@ def _reason(error: Qwen3VLLMError) -> str:
 
 def _step(chunk: _Chunk, result: _Result) -> Step:
     characters = sum(map(_characters, chunk.rows))
-    failed, cut = len(result.failures), result.truncation
-    used = astuple(result.usage)
-    return Step(len(chunk.rows), len(result.ids), 0, failed, characters, *used, *astuple(cut))
+    return Step(len(chunk.rows), len(result.ids), 0, *_of_notes(result.notes, characters))
 
 
-def step_before(rows: int, counts: Counts) -> Step:
+def step_before(rows: int, kept: Kept) -> Step:
     """What an earlier run did with `rows` rows."""
-    used = astuple(counts.usage)
-    return Step(rows, 0, counts.embedded, counts.failed, 0, *used, *astuple(counts.truncation))
+    return Step(rows, 0, kept.rows, *_of_notes(kept.notes, 0))
+
+
+def _of_notes(notes: Notes, characters: int) -> tuple[int, ...]:
+    """The fields of a step from `failed` on."""
+    return len(notes.failures), characters, *astuple(notes.usage), *astuple(notes.truncation)
 
 
 def _characters(row: Row | None) -> int:

@@ -16,8 +16,9 @@ from qwen3_vllm._core.embedding.same_model import PROBE
 from qwen3_vllm._core.text_files.sources import find_sources, path_bytes
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk.manifest import MANIFEST, Manifest, check_probe
-from qwen3_vllm.bulk.parts import Fields, Part, scan
+from qwen3_vllm.bulk.parts import Fields, Part
 from qwen3_vllm.bulk.rows import Reader
+from qwen3_vllm.bulk.scan import scan
 from qwen3_vllm.errors import ConfigurationError
 
 

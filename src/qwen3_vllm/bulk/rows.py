@@ -9,7 +9,8 @@ from qwen3_vllm._core.text_files.rows import Row, RowReader
 from qwen3_vllm._core.text_files.sources import Source, state_of
 from qwen3_vllm._core.text_files.utf8 import open_source
 from qwen3_vllm.bulk.parquet import Value, find_column, open_parquet, read_values
-from qwen3_vllm.bulk.parts import UNREADABLE, Fields, Part
+from qwen3_vllm.bulk.parts import Fields, Part
+from qwen3_vllm.bulk.scan import UNREADABLE
 from qwen3_vllm.errors import InputError
 
 

@@ -2,10 +2,9 @@
 
 import logging
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +18,16 @@ from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.http.flow import send_one
 from qwen3_vllm._core.options import Options
 from qwen3_vllm._core.text_files.sources import Format, Source, find_sources, known_encoding, spool_stdin
+from qwen3_vllm._core.usage import Usage
 from qwen3_vllm._core.vllm_api.calls import tokenize
 from qwen3_vllm.bulk.engine import Job, Step, embed_parts, step_before
 from qwen3_vllm.bulk.folder import STDIN_COPY, Folder, locked
 from qwen3_vllm.bulk.manifest import Input, Manifest, check_probe
-from qwen3_vllm.bulk.parts import Fields, Part, Scan, scan
+from qwen3_vllm.bulk.parts import Fields, Part
 from qwen3_vllm.bulk.pipeline import CHUNK_DOCUMENTS
+from qwen3_vllm.bulk.progress import OnProgress, Summary, Tally
 from qwen3_vllm.bulk.rows import Reader
+from qwen3_vllm.bulk.scan import Scan, scan
 from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
 
 logger = logging.getLogger(__name__)
@@ -35,51 +37,6 @@ PART_ROWS = 32 * CHUNK_DOCUMENTS
 _SAMPLE_CHARACTERS = 20_000
 
 Engine = Literal["local", "ray"]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        rows: Rows passed over, of `total_rows`; both count blank lines.
-        embedded: Documents embedded by this run.
-        kept: Documents that an earlier run embedded.
-        failed: Rows that could not be embedded, by this run or earlier ones.
-        characters: Of the documents embedded by this run.
-        tokens_per_character: Measured on a few documents of this input; None: the server counts no tokens.
-        seconds: Since the first request of this run.
-        truncated: Documents that were cut to the server's context, by this run or earlier ones.
-        perhaps_truncated: Documents that the server may have cut: it does not count their tokens for us.
-        longest_truncated: Tokens of the longest that was cut.
-        truncated_to: Tokens that they were cut to.
-        requests: Answered requests for the documents of the output, by this run or earlier ones.
-        tokens: Input tokens that the server reported for them.
-        uncounted: Requests among them that it reported no tokens for.
-    """
-
-    total_rows: int
-    rows: int = 0
-    embedded: int = 0
-    kept: int = 0
-    failed: int = 0
-    characters: int = 0
-    tokens_per_character: float | None = None
-    seconds: float = 0.0
-    truncated: int = 0
-    perhaps_truncated: int = 0
-    longest_truncated: int = 0
-    truncated_to: int = 0
-    requests: int = 0
-    tokens: int = 0
-    uncounted: int = 0
-
-    @property
-    def truncation(self) -> Truncation:
-        return Truncation(self.truncated, self.perhaps_truncated, self.longest_truncated, self.truncated_to)
-
-
-Summary = Progress
 
 
 class EmbedFiles(Options):
@@ -97,7 +54,7 @@ class EmbedFiles(Options):
     part_rows: int = Field(ge=1)
     engine: Engine
     workers: tuple[int, int]
-    on_progress: Callable[[Progress], None] | None
+    on_progress: OnProgress | None
 
 
 def embed_files(
@@ -112,7 +69,7 @@ def embed_files(
     part_rows: int = PART_ROWS,
     engine: Engine = "local",
     workers: tuple[int, int] = (1, 4),
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Summary:
     """Embed the documents of files into a folder of Parquet files, from where an earlier run ended.
 
@@ -170,25 +127,30 @@ def embed_files(
         inputs_now = _as_inputs(sources, scans)
         manifest = _read_manifest(folder, client, options, inputs_now)
         folder.discard_leftovers(parts)
-        tally = _Tally(sum(map(_rows, parts)), _done_before(folder, parts), on_progress)
+        tally = Tally(sum(map(_rows, parts)), _done_before(folder, parts), on_progress)
         todo = [part for part in parts if not folder.is_done(part)]
-        try:
-            with _noted(folder, parts):
-                if todo:
-                    job = _begin(client, sources, fields, folder, manifest, options, inputs_now)
-                    tally.start(_tokens_per_character(job, todo[0]))
-                    steps = embed_parts(job, todo) if engine == "local" else _on_ray(job, todo, workers)
-                    for step in steps:
-                        tally.add(step)
-        except (Qwen3VLLMError, OSError) as error:
-            if not isinstance(error, ConfigurationError):
-                error.add_note(f"What is done is kept in {out}: run the same again to go on from there.")
-            raise
+        with _saying_what_is_kept(out), _noted(folder, parts):
+            if todo:
+                job = _begin(client, sources, fields, folder, manifest, options, inputs_now)
+                tally.start(_tokens_per_character(job, todo[0]))
+                steps = embed_parts(job, todo) if engine == "local" else _on_ray(job, todo, workers)
+                for step in steps:
+                    tally.add(step)
         if tally.progress.truncation:
             documents = tally.progress.embedded + tally.progress.kept
             logger.warning("%s", tally.progress.truncation.of_texts(documents, "documents"))
         spooled.unlink(missing_ok=True)
         return tally.progress
+
+
+@contextmanager
+def _saying_what_is_kept(out: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (Qwen3VLLMError, OSError) as error:
+        if not isinstance(error, ConfigurationError):
+            error.add_note(f"What is done is kept in {out}: run the same again to go on from there.")
+        raise
 
 
 @contextmanager
@@ -208,35 +170,12 @@ def _note(folder: Folder, parts: Sequence[Part]) -> None:
     data = folder.read_manifest()
     if data is not None:
         manifest = Manifest.from_json(data)
-        noted = replace(manifest, truncation=folder.truncation(parts), usage=folder.usage(parts))
+        truncation, usage = Truncation(), Usage()
+        for notes in folder.notes(parts):
+            truncation, usage = truncation + notes.truncation, usage + notes.usage
+        noted = replace(manifest, truncation=truncation, usage=usage)
         if (noted.truncation, noted.usage) != (manifest.truncation, manifest.usage):
             folder.write_manifest(noted.to_json())
-
-
-class _Tally:
-    """Adds up steps, and tells about it."""
-
-    def __init__(
-        self, total_rows: int, done_before: Step, on_progress: Callable[[Progress], None] | None
-    ) -> None:
-        self.progress = Progress(total_rows, **done_before._asdict())
-        self._done = done_before
-        self._on_progress = on_progress
-        self._started = time.monotonic()
-
-    def start(self, tokens_per_character: float | None) -> None:
-        self._started = time.monotonic()
-        self._tell(replace(self.progress, tokens_per_character=tokens_per_character))
-
-    def add(self, step: Step) -> None:
-        self._done = self._done.then(step)
-        seconds = time.monotonic() - self._started
-        self._tell(replace(self.progress, **self._done._asdict(), seconds=seconds))
-
-    def _tell(self, progress: Progress) -> None:
-        self.progress = progress
-        if self._on_progress is not None:
-            self._on_progress(progress)
 
 
 def _as_inputs(sources: Sequence[Source], scans: Sequence[Scan]) -> list[Input]:
