@@ -1,22 +1,22 @@
 """Every error this package raises.
 
-Qwen3VLLMError
-├── ConfigurationError        an option, or a set of options, that cannot work
-├── InputError                a query, document or instruction that cannot be sent
-│   └── TooLongError          longer than the server's context, and truncation is off
-├── ServerUnreachableError    no connection: refused, reset, TLS, name not found
-├── RequestTimeoutError       no complete answer within `timeout`, or `total_timeout`, seconds
-├── ServerError               the server answered with an error
-│   ├── BadRequestError       400, 413, 422: the server refuses what was sent
-│   ├── AuthenticationError   401, 403: missing or wrong API key
-│   ├── RouteNotFoundError    the server does not serve this API
-│   ├── ModelNotFoundError    the server does not serve this model
-│   └── OverloadedError       429, 503: too busy
-├── InvalidAnswerError        an answer with a wrong count, index, size or value
-├── WrongServerError          a server that answers, but is not what this client needs
-├── LaunchError               a server that could not work, seen before it boots
-├── ServerDied                a server that ended, or was not ready in time
-└── DownloadError             a model that cannot be downloaded as asked
+    Qwen3VLLMError
+    ├── ConfigurationError        an option, or a set of options, that cannot work
+    ├── InputError                a query, document or instruction that cannot be sent
+    │   └── TooLongError          longer than the server's context, and truncation is off
+    ├── ServerUnreachableError    no connection: refused, reset, TLS, name not found
+    ├── RequestTimeoutError       no complete answer within `timeout`, or `total_timeout`, seconds
+    ├── ServerError               the server answered with an error
+    │   ├── BadRequestError       400, 413, 422: the server refuses what was sent
+    │   ├── AuthenticationError   401, 403: missing or wrong API key
+    │   ├── RouteNotFoundError    the server does not serve this API
+    │   ├── ModelNotFoundError    the server does not serve this model
+    │   └── OverloadedError       429, 503: too busy
+    ├── InvalidAnswerError        an answer with a wrong count, index, size or value
+    ├── WrongServerError          a server that answers, but is not what this client needs
+    ├── LaunchError               a server that could not work, seen before it boots
+    ├── ServerDied                a server that ended, or was not ready in time
+    └── DownloadError             a model that cannot be downloaded as asked
 """
 
 from collections.abc import Mapping
