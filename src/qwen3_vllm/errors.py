@@ -17,6 +17,8 @@
     ├── LaunchError               a server that could not work, seen before it boots
     ├── ServerDied                a server that ended, or was not ready in time
     └── DownloadError             a model that cannot be downloaded as asked
+
+All can be imported from `qwen3_vllm`.
 """
 
 from collections.abc import Mapping

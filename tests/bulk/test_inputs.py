@@ -51,8 +51,8 @@ class TestJsonl:
             (b'{"text": "\\ud800"}', "is not JSON: no low surrogate"),
             (b"[1]", "is not a JSON object but list"),
             (b'{"body": "b"}', "has no field 'text'"),
-            (b'{"text": "t", "id": [1]}', "has an id that is no string or number but list"),
-            (b'{"text": "t", "id": 123456789012345678901234567890}', "has an id that is no exact number"),
+            (b'{"text": "t", "id": [1]}', "has an id that is neither a string nor a number but list"),
+            (b'{"text": "t", "id": 123456789012345678901234567890}', "has an id that is not an exact number"),
         ],
     )
     def test_a_bad_row_is_reported_and_the_next_one_read(

@@ -86,7 +86,7 @@ def test_failed_rows_make_it_exit_1_and_say_where_they_are(tmp_path: Path, serve
         (["missing.jsonl"], "missing.jsonl is not there"),
         (["{good}", "--base-url", "nonsense"], "--base-url: base_url must look like"),
         (["{good}", "--text-field", "body", "--format", "csv"], "no column 'body'"),
-        (["{good}", "--workers", "4:2"], "want MIN or MIN:MAX"),
+        (["{good}", "--workers", "4:2"], "give MIN or MIN:MAX"),
         (["-", "--format", "parquet"], "Parquet cannot be read from standard input"),
         (["{good}", "--encoding", "rot13"], "--encoding 'rot13' is not a text encoding"),
         (["{good}", "--text-field", "document.text"], "no column 'document.text', but has id, text"),
@@ -187,7 +187,7 @@ def test_ctrl_c_ends_it_at_once_with_a_word_on_how_to_go_on(tmp_path: Path) -> N
         process.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
         _, err = process[0].communicate(timeout=30)
     assert process[0].returncode == 1
-    assert err.strip() == "error: stopped; the same command goes on from here"
+    assert err.strip() == "error: stopped; the same command resumes here"
 
 
 def peak_megabytes(path: Path, out: Path, url: str) -> float:

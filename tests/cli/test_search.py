@@ -275,7 +275,7 @@ def test_search_takes_no_other_texts_for_the_right_ones(index: Path, corpus: Pat
     corpus.write_text('{"id": "other", "text": "x"}\n' * 6, encoding="utf-8")
     done = run("search", QUERY, index)
     assert done.exit_code == 2
-    assert "is in the index, but no more" in done.stderr
+    assert "is in the index, but no longer" in done.stderr
 
 
 def test_search_finds_texts_in_several_files_without_ids(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_nothing_at_the_address_is_a_failed_check() -> None:
 @pytest.mark.parametrize(
     ("server", "given", "status", "seen"),
     [
-        (FakeVLLM("reranker"), None, "ok", "none wanted"),
+        (FakeVLLM("reranker"), None, "ok", "none needed"),
         (FakeVLLM("reranker"), KEY, "fail", "every route answers"),
         (FakeVLLM("reranker", api_key=KEY), KEY, "fail", "/tokenize"),
         (FakeVLLM("reranker", api_key=KEY), None, "fail", "/classify"),

@@ -112,14 +112,14 @@ def test_pairs_that_cannot_be_read_are_said_with_their_line(tmp_path: Path, cont
             "line 1: has no text in 'text'; its fields are _id, body",
         ),
         ("corpus.jsonl", '{"text": "a"}', "line 1: has no id; looked for '_id' and 'id'"),
-        ("corpus.jsonl", "", "the corpus holds no document"),
-        ("queries.jsonl", '{"_id": "q1", "text": " "}', "there is no query"),
+        ("corpus.jsonl", "", "the corpus has no document"),
+        ("queries.jsonl", '{"_id": "q1", "text": " "}', "it has no query"),
         (
             "queries.jsonl",
             '{"_id": "q1", "text": "a"}\n{"_id": "q1", "text": "a"}',
             "line 2: the query id 'q1'",
         ),
-        ("queries.jsonl", "", "there is no query"),
+        ("queries.jsonl", "", "it has no query"),
     ],
 )
 def test_a_folder_that_cannot_be_read_is_said_with_the_line(

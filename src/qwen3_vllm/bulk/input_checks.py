@@ -77,7 +77,7 @@ class FieldsOfJson:
             return
         if self._keys is None:
             raise ConfigurationError(
-                f"no line of {self._source.name} is a JSON object: say --format, or mend the file"
+                f"no line of {self._source.name} is a JSON object: give --format, or repair the file"
             )
         raise no_column(self._source, self._keys, *self.missing[0])
 

@@ -81,7 +81,7 @@ def read_values(source: Source, text: Column, id: Column | None, first: int) -> 
     """Yield each row from number `first` on. The rows that a damaged page takes with it are named as such.
 
     Raises:
-        OSError: The disk failed, which is no damage of the file.
+        OSError: The disk failed, which is not damage to the file.
     """
     with open_parquet(source) as file:
         names = [".".join(column.path) for column in (text, id) if column is not None]

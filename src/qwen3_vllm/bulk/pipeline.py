@@ -46,7 +46,7 @@ def embed_stream(
     One warning at the end says how many documents were cut to the server's context.
 
     Yields:
-        Ids, and their vectors: float32, shape (len(ids), dimensions), rows of length 1. At most
+        Ids, and their vectors: float32, shape (len(ids), dimensions), L2-normalised rows. At most
         `CHUNK_DOCUMENTS` at a time.
 
     Raises:

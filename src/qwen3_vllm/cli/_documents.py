@@ -30,7 +30,7 @@ def read(name: str, format: TextFormat | None, text_field: str) -> list[NamedTex
     """Read the texts of a file, or of standard input if its name is `-`.
 
     Args:
-        format: None: by the name's ending; else JSONL if the first line is an object, or a text a line.
+        format: None: by the name's ending; else JSONL if the first line is an object, or one text per line.
 
     Raises:
         InputError: It cannot be read, or holds no text; says where and why.

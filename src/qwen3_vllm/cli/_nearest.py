@@ -82,7 +82,7 @@ def texts_of(hits: Sequence[Hit], output: Output, given: Sequence[Path]) -> tupl
     missing = next((hit for hit in hits if (hit.part, hit.id) not in found), None)
     if missing is not None:
         raise ConfigurationError(
-            f"{missing.id!r} is in the index, but no more in the file that was embedded: "
+            f"{missing.id!r} is in the index, but no longer in the file that was embedded: "
             "give the file as it was by --texts, or --no-rerank"
         )
     return [found[hit.part, hit.id] for hit in hits], changed

@@ -21,7 +21,7 @@ _UsageError: type[Exception] = typer.BadParameter.mro()[1]  # typer brings click
 
 
 class Program(TyperGroup):
-    """The commands, on streams that take any text; the exit status tells if they took it."""
+    """The commands, on streams that take any text; the exit status says if they took it."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         with _safe_streams():
@@ -51,7 +51,7 @@ class _OutputFailed(Exception):
 
 
 class _Stream:
-    """A text stream that tells its failures from a command's. Those of standard error are ignored."""
+    """A text stream whose failures are not taken for a command's. Those of standard error are ignored."""
 
     def __init__(self, stream: TextIO, *, is_output: bool) -> None:
         self._stream = stream
@@ -96,7 +96,7 @@ class _LastResort(logging.Handler):
 
 @contextmanager
 def _safe_streams() -> Iterator[None]:
-    """Let standard output and error take any text, and answer for it when they do not."""
+    """Let standard output and error take any text, and report when they do not."""
     before = sys.stdout, sys.stderr, logging.lastResort
     with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123  # for streams that are closed
         for name, is_output in (("stdout", True), ("stderr", False)):

@@ -86,7 +86,7 @@ def _signals_raise() -> Iterator[None]:
 
 
 class _ProgressView:
-    """One moving line on a terminal; elsewhere a line a stage, and one every 15 seconds."""
+    """One moving line on a terminal; elsewhere one line per stage, and one every 15 seconds."""
 
     def __init__(self, status: Status | None, logs: Sequence[_Log]) -> None:
         self._status, self._logs = status, logs

@@ -83,5 +83,5 @@ def _repositories(what: What, size: Size | None, quantized: str | None) -> dict[
     if size is not None:
         raise typer.BadParameter("--quantized names the whole repository; leave --size out")
     if quantized.count("/") != 1 or not all(quantized.split("/")):
-        raise typer.BadParameter(f"--quantized wants OWNER/NAME, not {quantized!r}")
+        raise typer.BadParameter(f"--quantized needs OWNER/NAME, not {quantized!r}")
     return {roles[0]: quantized}

@@ -87,15 +87,17 @@ def embed(
         ),
     ] = None,
     dimensions: Annotated[
-        int | None, typer.Option(min=1, help="Length of vectors.", show_default="the model's")
+        int | None, typer.Option(min=1, help="Dimensions of the vectors.", show_default="the model's")
     ] = None,
-    truncate: Annotated[bool, typer.Option(help="Cut too long documents, or report them as errors.")] = True,
+    truncate: Annotated[
+        bool, typer.Option(help="Cut documents that are too long, or report them as errors.")
+    ] = True,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Documents a request.", show_default="32")
+        int | None, typer.Option(min=1, help="Documents per request.", show_default="32")
     ] = None,
     max_concurrency: Annotated[
         int | None,
-        typer.Option(min=1, help="Requests at once.", show_default="32"),
+        typer.Option(min=1, help="Concurrent requests.", show_default="32"),
     ] = None,
     timeout: Annotated[
         float | None, typer.Option(help="Seconds a request may take.", show_default="300")
@@ -116,7 +118,7 @@ def embed(
 ) -> None:
     """Embed the documents of JSONL, CSV, Parquet or text files into a folder of Parquet files.
 
-    Stop it at any moment, in any way; the same command goes on from there. Rows that cannot be embedded are
+    Stop it at any moment, in any way; the same command resumes it. Rows that cannot be embedded are
     listed in errors.jsonl in the folder.
 
     Exit status: 0 all embedded, 1 stopped, or some rows are in errors.jsonl, 2 refused before the start.
@@ -164,7 +166,7 @@ def embed(
     except (Qwen3VLLMError, OSError) as error:
         fail(_with_notes(error), EXIT_FAILED)
     except KeyboardInterrupt:
-        fail("stopped; the same command goes on from here", EXIT_FAILED)
+        fail("stopped; the same command resumes here", EXIT_FAILED)
     _report(summary, out, json)
     if summary.failed:
         raise typer.Exit(EXIT_FAILED)
@@ -172,7 +174,7 @@ def embed(
 
 @contextmanager
 def _lines() -> Iterator[Callable[[Done], None]]:
-    """A line on standard error every half minute, whether the run gets on or hangs."""
+    """A line on standard error every half minute, whether the run advances or hangs."""
     told: deque[Done] = deque(maxlen=1)
     ended = threading.Event()
 
@@ -226,7 +228,7 @@ def _bar() -> Iterator[Callable[[Done], None]]:
 
 
 def _rates(done: Done) -> Iterator[str]:
-    """What was embedded a second by this run; tokens are an estimate from the first documents."""
+    """What this run embedded per second; tokens are an estimate from the first documents."""
     if not done.embedded or not done.seconds:
         return
     yield f"{done.embedded / done.seconds:,.0f} documents/s"
@@ -263,7 +265,7 @@ def _range(workers: str) -> tuple[int, int]:
     except ValueError:
         numbers = 0, 0
     if not 0 < numbers[0] <= numbers[1]:
-        raise ConfigurationError(f"--workers {workers!r}: want MIN or MIN:MAX, such as 2:8")
+        raise ConfigurationError(f"--workers {workers!r}: give MIN or MIN:MAX, such as 2:8")
     return numbers
 
 

@@ -32,7 +32,7 @@ def rerank(
         str,
         typer.Argument(
             metavar="FILE",
-            help=".txt (a text a line), .md (paragraphs), .jsonl, or `-` for standard input.",
+            help=".txt (one text per line), .md (paragraphs), .jsonl, or `-` for standard input.",
             show_default=False,
         ),
     ],

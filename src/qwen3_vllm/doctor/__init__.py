@@ -51,7 +51,7 @@ def examine(
         timeout: Seconds that one request may take.
 
     Returns:
-        The checks, in order. A server that cannot be reached, or is no such server, is a failed check.
+        The checks, in order. A server that cannot be reached, or is of another kind, is a failed check.
 
     Raises:
         ConfigurationError: An address that is not a valid URL.
@@ -94,7 +94,7 @@ def reference(
 
     Raises:
         ConfigurationError: An address that is not a valid URL.
-        Qwen3VLLMError: A server gives none.
+        Qwen3VLLMError: A server returns none.
     """
     return take_reference(*_clients(embedding_url, reranker_url, api_key, timeout), like)
 

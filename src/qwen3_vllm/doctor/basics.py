@@ -64,7 +64,9 @@ def _version(examination: Examination) -> None:
         answer = examination.ask(version())
         release = Version(answer)
     except (errors.Qwen3VLLMError, InvalidVersion):
-        examination.note("version", "warn", "the server does not tell", "Let the proxy pass on GET /version")
+        examination.note(
+            "version", "warn", "the server does not report it", "Let the proxy pass on GET /version"
+        )
         return
     if release < OLDEST:
         advice = f"Upgrade vLLM: this package is made for {OLDEST} and newer"
@@ -79,9 +81,9 @@ def _context(examination: Examination, served: ServedModel) -> None:
         advice = (
             "Let the proxy pass on vLLM's own /v1/models; until then the first long text is refused, then cut"
         )
-        examination.note("context length", "warn", "the server does not tell", advice)
+        examination.note("context length", "warn", "the server does not report it", advice)
     elif length < _SHORT_CONTEXT:
-        advice = "Texts are cut to this; start with a greater --max-model-len (8192 is usual)"
+        advice = "Texts are cut to this; start with a larger --max-model-len (8192 is usual)"
         examination.note("context length", "warn", f"{length} tokens", advice)
     else:
         examination.note("context length", "ok", f"{length} tokens")
@@ -93,7 +95,7 @@ def examine_tokenizer(examination: Examination, model: str) -> int:
         try:
             seen = examination.ask(tokenize(model, "".join(_CONTROL_TOKENS), add_special_tokens=False))
         except errors.RouteNotFoundError:
-            advice = "Let the proxy pass on POST /tokenize; until then too long texts are cut less exactly"
+            advice = "Let the proxy pass on POST /tokenize; until then long texts are cut less exactly"
             examination.note("tokenizer", "warn", "the server reports no token counts", advice)
             return FIRST_CONTROL_ID
         expected = _control_ids(FIRST_CONTROL_ID)
@@ -140,12 +142,12 @@ def _guarding(examination: Examination, served: ServedModel | None) -> None:
     if not closed and not examination.has_key:
         host = urlsplit(examination.root).hostname or ""
         if is_loopback(host):
-            examination.note("key", "ok", f"none wanted; only this machine reaches {host}")
+            examination.note("key", "ok", f"none needed; only this machine reaches {host}")
         else:
             advice = (
                 "Start it with VLLM_API_KEY set by `qwen3-vllm serve`, or behind a proxy that asks for a key"
             )
-            examination.note("key", "warn", f"none wanted: whoever reaches {host} can use it", advice)
+            examination.note("key", "warn", f"none needed: anyone who reaches {host} can use it", advice)
     elif open_ones and not closed:
         advice = "It was started without a key: set VLLM_API_KEY for `qwen3-vllm serve`"
         examination.note("key", "fail", "every route answers without the key", advice)

@@ -25,7 +25,7 @@ class Check:
 
     Attributes:
         name: The server and what was looked at, as in "reranker.template".
-        status: "warn": this package works round it, other clients may not.
+        status: "warn": this package works around it, other clients may not.
         seen: What was found, in words.
         advice: What to do; empty where there is nothing to do.
         values: Scores behind the finding, by how their pairs were sent, the right way first.

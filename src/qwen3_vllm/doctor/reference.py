@@ -106,7 +106,7 @@ def take_reference(
     Each text travels alone, so that no batch rounds one run otherwise than the next.
 
     Raises:
-        Qwen3VLLMError: A server gives none.
+        Qwen3VLLMError: A server returns none.
     """
     vectors = scores = None
     if embedding is not None:
@@ -203,7 +203,7 @@ def _compare_scores(before: KeptScores, now: KeptScores) -> Check:
     if most <= _ROUNDING_LOG_ODDS:
         return Check(name, "ok", f"moved within rounding: {seen}", values=values)
     advice = (
-        "No index depends on these scores, but score thresholds do: find them anew. If that was not meant, "
+        "No index depends on these scores, but score thresholds do: set them again. If that was not meant, "
         "look at model, weights, quantization, --chat-template"
     )
     return Check(name, "fail", f"moved: {seen}", advice, values)

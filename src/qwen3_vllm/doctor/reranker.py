@@ -59,17 +59,19 @@ def _template(examination: Examination, server: RerankServer) -> None:
         seen = "none at the server; this client sends finished prompts"
         examination.note("template", "ok", seen)
     elif server.default_right and server.takes_instruction:
-        examination.note("template", "ok", "the server's, right, with the instruction of each request")
+        examination.note("template", "ok", "the server's; correct, with the instruction of each request")
     elif server.default_right:
         advice = (
-            "Nothing to do for this client, it goes round by /classify. For others: vLLM 0.22 or newer takes "
+            "Nothing to do for this client, it asks /classify. For others: vLLM 0.22 or newer takes "
             "an instruction"
         )
-        examination.note("template", "warn", "the server's, right, but deaf to instructions", advice)
+        examination.note(
+            "template", "warn", "the server's; correct, but ignores per-request instructions", advice
+        )
     else:
         advice = (
             f"Restart it by `{START}`, which has the right template, or without --chat-template. This client "
-            "goes round it, others get wrong scores"
+            "works around it, others get wrong scores"
         )
         examination.note("template", "fail", "the server's, and its prompt is not Qwen3's", advice)
 
@@ -116,7 +118,9 @@ def _instruction(examination: Examination, client: RerankClient, server: RerankS
             examination.note("instruction", "fail", "has no effect", advice)
         elif not right:
             advice = "Report this: the instruction does not reach the model as Qwen3's prompt has it"
-            examination.note("instruction", "fail", "has an effect, but not its own", advice)
+            examination.note(
+                "instruction", "fail", "changes the score, but not as Qwen3's prompt would", advice
+            )
         else:
             examination.note("instruction", "ok", f"moves a logit by up to {moved:.2f}")
 

@@ -44,6 +44,6 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if not self.document_ids:
-            raise InputError("the corpus holds no document")
+            raise InputError("the corpus has no document")
         if not self.queries:
-            raise InputError("there is no query")
+            raise InputError("it has no query")

@@ -21,7 +21,7 @@ Record = dict[str, object]
 
 
 def find(folder: Path, stem: str) -> Path | None:
-    """Find the file of a folder that is called `stem` and has a known ending; None if there is none."""
+    """Find the file of a folder called `stem` that has a known ending; None if it has no such file."""
     paths = (folder / f"{stem}{suffix}{packed}" for suffix in _SUFFIXES for packed in ("", ".gz"))
     return next((path for path in paths if path.is_file()), None)
 

@@ -33,7 +33,7 @@ def router_program() -> Path | None:
 
 
 def choose_balancer(plan: Plan, asked: Balancer | Literal["auto"] = "auto") -> tuple[Balancer, str | None]:
-    """Return the balancer for servers of a plan; where it is none, why.
+    """Return the balancer for servers of a plan; or why there can be no balancer.
 
     Raises:
         LaunchError: The one asked for cannot be had.

@@ -10,7 +10,7 @@ The key travels in one header, `Authorization: Bearer <key>`, with `bearer` in a
 no X-API-Key, no Basic, no parameter, no cookie, no second Authorization header.
 
 Environment of the server:
-    QWEN3_VLLM_API_KEY_FILE: a file with one key a line; blank lines and lines that start with # are skipped.
+    QWEN3_VLLM_API_KEY_FILE: a file, one key per line; blank lines and those that start with # are skipped.
     VLLM_API_KEY: one key, read where no file is named.
     QWEN3_VLLM_OPEN_METRICS: `1` leaves /metrics open for a scraper.
 """
@@ -37,7 +37,7 @@ _UNAUTHORIZED = (
 
 
 class ApiKeyGuard:
-    """Answers 401 for whoever does not send `Authorization: Bearer` with one of the keys.
+    """Answers 401 to everyone who does not send `Authorization: Bearer` with one of the keys.
 
     Raises:
         RuntimeError: No key is configured. The server then does not start: a guard without a key

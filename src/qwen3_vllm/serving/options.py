@@ -53,7 +53,7 @@ class ServeOptions:
     tensor_parallel_size: Annotated[int, Help("GPUs that share one copy of the model.")] = 1
     data_parallel_size: Annotated[int, Help("Copies of the model, a GPU each.")] = 1
     api_server_count: Annotated[
-        int | None, Help("HTTP processes a server; default 2 with a GPU and 8 cores.")
+        int | None, Help("HTTP processes per server; default 2 with a GPU and 8 cores.")
     ] = None
     max_num_seqs: Annotated[int, Help("Texts computed at once.")] = 256
     max_model_len: Annotated[
@@ -67,7 +67,7 @@ class ServeOptions:
     prefix_caching: Annotated[bool | None, Help("Default: off for embeddings, on for reranking.")] = None
     api_key: str | None = field(default=None, repr=False)
     api_key_file: Annotated[
-        Path | None, Help("One key a line; without it the key is VLLM_API_KEY, if set.")
+        Path | None, Help("One key per line; without it the key is VLLM_API_KEY, if set.")
     ] = None
     open_metrics: Annotated[bool, Help("Let /metrics be scraped without the key.")] = False
     access_log: Annotated[bool, Help("Write one line per request to vLLM's log.")] = False

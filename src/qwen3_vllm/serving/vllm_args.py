@@ -26,7 +26,7 @@ _ALIASES = {
     "--data-parallel-hybrid-lb": ("-dph",),
     "--data-parallel-multi-port-external-lb": ("-dpm",),
 }
-# Said by whoever spreads one server over several hosts, or balances between its copies himself.
+# Given to spread one server over several hosts, or to balance between its copies without vLLM.
 _SPREAD = (
     *("--distributed-executor-backend", "--nnodes", "--data-parallel-address", "--data-parallel-backend"),
     *("--data-parallel-rank", "--data-parallel-start-rank", "--data-parallel-external-lb"),

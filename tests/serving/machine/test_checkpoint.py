@@ -96,7 +96,7 @@ def test_a_broken_config_is_refused(tmp_path: Path) -> None:
 def test_a_field_of_another_kind_is_named(tmp_path: Path, name: str, value: Any) -> None:
     folder = write(tmp_path / "m", **{name: value})
     field = "quant_method" if isinstance(value, dict) and "quant_method" in value else name
-    with pytest.raises(LaunchError, match=rf"config\.json is damaged: {field} must be .*mend it"):
+    with pytest.raises(LaunchError, match=rf"config\.json is damaged: {field} must be .*repair it"):
         read_checkpoint(str(folder))
 
 

@@ -71,9 +71,11 @@ class RowReader:
 
     def document(self, number: int, id: object, text: object) -> Row:
         if not isinstance(id, str | int | float | None):
-            return self.without_text(number, f"has an id that is no string or number but {_kind(id)}")
+            return self.without_text(
+                number, f"has an id that is neither a string nor a number but {_kind(id)}"
+            )
         if isinstance(id, float) and not abs(id) < _EXACT_FLOAT:
-            return self.without_text(number, "has an id that is no exact number: write it as a string")
+            return self.without_text(number, "has an id that is not an exact number: write it as a string")
         if isinstance(id, str) and not is_utf8(id):
             return self.without_text(number, "has an id that is not UTF-8")
         if isinstance(text, str) and not is_utf8(text):

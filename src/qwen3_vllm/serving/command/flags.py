@@ -197,7 +197,7 @@ class _Builder:
             self._add("--api-server-count", count)
 
     def _step_tokens(self) -> None:
-        """More tokens a step of the engine where it is the limit; elsewhere vLLM's own number stays.
+        """More tokens per step where the engine is the limit; elsewhere vLLM's own number stays.
 
         Measured for embeddings of a 0.6B model on an H100 (docs/benchmark.md). A larger model keeps the GPU
         busy with vLLM's number, and would make a query that comes in meanwhile wait longer.

@@ -21,7 +21,7 @@ def resolve_model(model: str | None, role: Role, models_dir: Path, *, elsewhere:
     is for another machine, so folders that are not here are taken on trust.
 
     Raises:
-        LaunchError: A path that is no folder, or None with several candidates or none.
+        LaunchError: A path that is not a folder, or None with several candidates or none.
     """
     if model is None:
         return _only_model(role, models_dir, elsewhere)
@@ -133,7 +133,8 @@ class _Fields:
         seen = repr(self._content[name])
         seen = seen if len(seen) <= 60 else f"{seen[:60]}…"
         return LaunchError(
-            f"{self.file} is damaged: {name} must be {kind}, not {seen}; mend it, or download the model again"
+            f"{self.file} is damaged: {name} must be {kind}, not {seen}; repair it, or download the "
+            "model again"
         )
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
-# Of the class to which vLLM gives 8,192 tokens a step (`EngineArgs.get_batch_defaults`: 70 GiB or more, and
+# Of the class to which vLLM gives 8,192 tokens per step (`EngineArgs.get_batch_defaults`: 70 GiB or more, and
 # no A100 or GB10) these were measured. A part of one, cut off by MIG, has less memory, or none that is told.
 H100_NAMES, H100_BYTES = ("h100", "h200"), 70 * 2**30
 

@@ -1,4 +1,4 @@
-"""Stop a server when whoever started it is gone, even by kill -9, and keep its log within bounds.
+"""Stop a server when the process that started it is gone, even by kill -9, and keep its log within bounds.
 
 `python watchdog.py GROUP PIPE LOG`: the process group of the server, the descriptor on which its output
 arrives, and the file for it. Standard input is a pipe whose other end only the starter holds: it closes when
