@@ -42,6 +42,10 @@ def doctor(
     reranker_url: Annotated[
         list[str] | None, typer.Option(help="Reranker; may be repeated.", show_default=False)
     ] = None,
+    embedding_model: Annotated[
+        str | None, typer.Option(help="Its name, where a gateway does not list it.", show_default=False)
+    ] = None,
+    reranker_model: Annotated[str | None, typer.Option(help="Likewise.", show_default=False)] = None,
     api_key_file: Annotated[
         Path | None, typer.Option(help="File whose first line is the key; without it VLLM_API_KEY, if set.")
     ] = None,
@@ -76,13 +80,20 @@ def doctor(
     with errors_in_one_line(), err.status("examining the servers"):
         before = doctoring.read_reference(against) if against is not None else None
         checks = doctoring.examine(
-            embedding_url=embedding, reranker_url=reranker, api_key=key, timeout=timeout
+            embedding_url=embedding,
+            reranker_url=reranker,
+            embedding_model=embedding_model,
+            reranker_model=reranker_model,
+            api_key=key,
+            timeout=timeout,
         )
         if save is not None or before is not None:
             try:
                 now = doctoring.reference(
                     embedding_url=embedding,
                     reranker_url=reranker,
+                    embedding_model=embedding_model,
+                    reranker_model=reranker_model,
                     api_key=key,
                     timeout=timeout,
                     like=before,

@@ -39,6 +39,8 @@ def examine(
     *,
     embedding_url: Addresses = None,
     reranker_url: Addresses = None,
+    embedding_model: str | None = None,
+    reranker_model: str | None = None,
     api_key: str | None = None,
     timeout: float = 60.0,
 ) -> list[Check]:
@@ -47,6 +49,8 @@ def examine(
     Args:
         embedding_url: With or without `/v1`; of several, each is examined. None examines none.
         reranker_url: Likewise.
+        embedding_model: Its name, where a gateway does not list it; None: the first listed that embeds.
+        reranker_model: Likewise.
         api_key: Key of both; None: VLLM_API_KEY, if set; "": none. In no check.
         timeout: Seconds that one request may take.
 
@@ -56,7 +60,9 @@ def examine(
     Raises:
         ConfigurationError: An address that is not a valid URL.
     """
-    embedding, reranker = _clients(embedding_url, reranker_url, api_key, timeout)
+    embedding, reranker = _clients(
+        embedding_url, reranker_url, embedding_model, reranker_model, api_key, timeout
+    )
     checks: list[Check] = []
     if embedding is not None:
         checks += _of_each("embedding", embedding, examine_embedding)
@@ -82,6 +88,8 @@ def reference(
     *,
     embedding_url: Addresses = None,
     reranker_url: Addresses = None,
+    embedding_model: str | None = None,
+    reranker_model: str | None = None,
     api_key: str | None = None,
     timeout: float = 60.0,
     like: Reference | None = None,
@@ -96,20 +104,27 @@ def reference(
         ConfigurationError: An address that is not a valid URL.
         Qwen3VLLMError: A server returns none.
     """
-    return take_reference(*_clients(embedding_url, reranker_url, api_key, timeout), like)
+    clients = _clients(embedding_url, reranker_url, embedding_model, reranker_model, api_key, timeout)
+    return take_reference(*clients, like)
 
 
 def _clients(
     embedding_url: Addresses,
     reranker_url: Addresses,
+    embedding_model: str | None,
+    reranker_model: str | None,
     api_key: str | None,
     timeout: float,
 ) -> tuple[EmbeddingClient | None, RerankClient | None]:
     embedding = reranker = None
     if embedding_url is not None:
-        embedding = EmbeddingClient(base_url=embedding_url, api_key=api_key, timeout=timeout, max_retries=1)
+        embedding = EmbeddingClient(
+            base_url=embedding_url, model=embedding_model, api_key=api_key, timeout=timeout, max_retries=1
+        )
     if reranker_url is not None:
-        reranker = RerankClient(base_url=reranker_url, api_key=api_key, timeout=timeout, max_retries=1)
+        reranker = RerankClient(
+            base_url=reranker_url, model=reranker_model, api_key=api_key, timeout=timeout, max_retries=1
+        )
     return embedding, reranker
 
 

@@ -33,21 +33,27 @@ _POST: dict[str, dict[str, object]] = {
 }
 
 
-def examine_basics(examination: Examination) -> ServedModel | None:
-    """Examine what all servers have in common; gives the model, or None where nothing more can be asked."""
+def examine_basics(examination: Examination, name: str | None) -> ServedModel | None:
+    """Examine what all servers have in common; gives the model, or None where nothing more can be asked.
+
+    Args:
+        name: The model that does the role's work, or that the user named; None where that is not known.
+    """
     served = None
     with examination.checking("reachable"):
         start = time.perf_counter()
-        listed = examination.ask(models())
-        if not listed:
-            raise errors.WrongServerError(f"{examination.root} lists no model at /v1/models")
-        served = listed[0]
+        listed = examination.ask_if_there(models())
         milliseconds = 1e3 * (time.perf_counter() - start)
+        lines = [] if isinstance(listed, errors.Qwen3VLLMError) else listed
+        if name is None and isinstance(listed, errors.Qwen3VLLMError):
+            raise listed
+        if name is None and not lines:
+            raise errors.WrongServerError(f"{examination.root} lists no model at /v1/models")
         examination.note("reachable", "ok", f"{examination.root} answers in {milliseconds:.0f} ms")
+        served = next((line for line in lines if name in (None, line.name)), ServedModel(str(name), None))
     if served is not None:
         _version(examination)
-        others = f", and {len(listed) - 1} more names" if len(listed) > 1 else ""
-        examination.note("model", "ok", f"{served.name!r}, from {served.root or 'an unnamed place'}{others}")
+        _model(examination, served, [line.name for line in lines])
         _context(examination, served)
     if served is not None or isinstance(_first_answer(examination), errors.AuthenticationError):
         _guarding(examination, served)
@@ -57,6 +63,16 @@ def examine_basics(examination: Examination) -> ServedModel | None:
 def _first_answer(examination: Examination) -> object:
     (answer,) = examination.ask_as_stranger(models())
     return answer
+
+
+def _model(examination: Examination, served: ServedModel, listed: list[str]) -> None:
+    others = f", and {len(listed) - 1} more names" if len(listed) > 1 else ""
+    if served.name in listed:
+        examination.note("model", "ok", f"{served.name!r}, from {served.root or 'an unnamed place'}{others}")
+    else:
+        lists = f"lists {', '.join(map(repr, listed))}" if listed else "does not list its models"
+        advice = f"Pass model={served.name!r} to each client, or let the gateway list it at /v1/models"
+        examination.note("model", "warn", f"{served.name!r}; the server {lists}", advice)
 
 
 def _version(examination: Examination) -> None:
@@ -92,11 +108,11 @@ def _context(examination: Examination, served: ServedModel) -> None:
 def examine_tokenizer(examination: Examination, model: str) -> int:
     """Check that Qwen3's control tokens are single tokens there; gives the id of the first of them."""
     with examination.checking("tokenizer"):
-        try:
-            seen = examination.ask(tokenize(model, "".join(_CONTROL_TOKENS), add_special_tokens=False))
-        except errors.RouteNotFoundError:
+        text = "".join(_CONTROL_TOKENS)
+        seen = examination.ask_if_there(tokenize(model, text, add_special_tokens=False))
+        if isinstance(seen, errors.Qwen3VLLMError):
             advice = "Let the proxy pass on POST /tokenize; until then long texts are cut less exactly"
-            examination.note("tokenizer", "warn", "the server reports no token counts", advice)
+            examination.note("tokenizer", "warn", f"could not check: no /tokenize ({seen})", advice)
             return FIRST_CONTROL_ID
         expected = _control_ids(FIRST_CONTROL_ID)
         if seen == _control_ids(DEMO_FIRST_CONTROL_ID):
@@ -118,10 +134,10 @@ def _control_ids(first: int) -> list[int]:
     return [first + prompts.CONTROL_TOKENS.index(token) for token in _CONTROL_TOKENS]
 
 
-def control_tokens(examination: Examination, model: str, text: str, first: int) -> int:
-    """How many tokens of `text` act as control tokens, whose ids start at `first`."""
-    ids = examination.ask(tokenize(model, text, add_special_tokens=False))
-    return sum(token >= first for token in ids)
+def control_tokens(examination: Examination, model: str, text: str, first: int) -> int | None:
+    """How many tokens of `text` act as control tokens, whose ids start at `first`; None without /tokenize."""
+    ids = examination.ask_if_there(tokenize(model, text, add_special_tokens=False))
+    return None if isinstance(ids, errors.Qwen3VLLMError) else sum(token >= first for token in ids)
 
 
 def _guarding(examination: Examination, served: ServedModel | None) -> None:
@@ -137,7 +153,10 @@ def _guarding(examination: Examination, served: ServedModel | None) -> None:
         Call(path, {"model": name, **body}, lambda answer: answer.status) for path, body in _POST.items()
     ]
     answers = dict(zip((*_GET, *_POST), examination.ask_as_stranger(*calls), strict=True))
+    # Without a key, what a stranger may not do, we may not either: a gateway forbids it to everybody.
+    keyless = not examination.has_key and isinstance(answers["/v1/models"], int)
     closed = [path for path, answer in answers.items() if isinstance(answer, errors.AuthenticationError)]
+    closed = [] if keyless else closed
     open_ones = [path for path, answer in answers.items() if isinstance(answer, serves)]
     if not closed and not examination.has_key:
         host = urlsplit(examination.root).hostname or ""

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import SecretStr
 
 from qwen3_vllm import errors
+from qwen3_vllm._core.capabilities import try_all
 from qwen3_vllm._core.client import Client, transport_of, try_once
 from qwen3_vllm._core.http.flow import Flow, send, send_one
 from qwen3_vllm._core.http.transport import Transport
@@ -47,7 +48,11 @@ class Examination:
         self.checks: list[Check] = []
         self._section = section
         self._transport = transport_of(client)
-        self.root = self._transport.root
+
+    @property
+    def root(self) -> str:
+        """Where the server is, as far as is known by now."""
+        return self._transport.root
 
     @cached_property
     def _stranger(self) -> Transport:
@@ -86,6 +91,11 @@ class Examination:
 
     def ask(self, call: Call[T]) -> T:
         return self.run(send_one(call))
+
+    def ask_if_there(self, call: Call[T]) -> T | errors.Qwen3VLLMError:
+        """Ask what a server, or a gateway before it, may lack: an error says that it does, in its words."""
+        (answer,) = self._transport.run(try_all(call))
+        return answer
 
     def ask_as_stranger(self, *calls: Call[Any]) -> list[Any]:
         """Send calls without the key; an error stands for the answer."""

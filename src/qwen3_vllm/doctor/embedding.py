@@ -1,20 +1,22 @@
 """Examine an embedding server."""
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.embedding.client import EmbeddingClient
+from qwen3_vllm._core.embedding.client import EmbeddingClient, server_of
+from qwen3_vllm._core.embedding.server import EmbeddingServer
 from qwen3_vllm._core.official_models import official_name
-from qwen3_vllm._core.vllm_api.calls import ServedModel, tokenize
-from qwen3_vllm._core.vllm_api.embeddings import embed, embed_unchecked
-from qwen3_vllm._core.vllm_api.error_bodies import refuses_dimensions
+from qwen3_vllm._core.vllm_api.calls import Call, ServedModel, TokenIds, tokenize
+from qwen3_vllm._core.vllm_api.embeddings import Vectors, embed, embed_unchecked
 from qwen3_vllm.doctor import samples
 from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_tokenizer
 from qwen3_vllm.doctor.checks import Check, Examination
+from qwen3_vllm.doctor.gateway import embedding_through_gateway
 
 START = "qwen3-vllm serve embedding"
 _OFFICIAL = official_name("embedding")
@@ -26,15 +28,21 @@ _NORM_TOLERANCE = 2e-3
 def examine_embedding(client: EmbeddingClient) -> list[Check]:
     """Examine the server of `client`."""
     examination = Examination("embedding", client, START)
-    served = examine_basics(examination)
-    vector = _embeds(examination, served) if served is not None else None
-    if served is None or vector is None:
+    try:
+        server: EmbeddingServer | errors.Qwen3VLLMError = server_of(client)
+    except errors.Qwen3VLLMError as error:
+        server = error
+    named = client.settings.model if isinstance(server, errors.Qwen3VLLMError) else server.model
+    served = examine_basics(examination, named)
+    vector = _embeds(examination, server) if served is not None else None
+    if served is None or vector is None or isinstance(server, errors.Qwen3VLLMError):
         examination.note("the rest", "skip", "needs a server that embeds")
         return examination.checks
+    embedding_through_gateway(examination, client, server)
     first = examine_tokenizer(examination, served.name)
     _norm(examination, vector)
-    _dimensions(examination, served.name, vector)
-    _end_token(examination, served.name, first)
+    _dimensions(examination, server, vector)
+    _end_token(examination, server, first)
     _instruction(examination, client)
     _control_tokens(examination, served.name, first)
     _latency(examination, client)
@@ -42,13 +50,21 @@ def examine_embedding(client: EmbeddingClient) -> list[Check]:
     return examination.checks
 
 
-def _embeds(examination: Examination, served: ServedModel) -> NDArray[np.float32] | None:
+def _embeds(
+    examination: Examination, server: EmbeddingServer | errors.Qwen3VLLMError
+) -> NDArray[np.float32] | None:
     with examination.checking("serves embeddings", f"Start a server for them: {START}"):
-        vectors = examination.ask(embed_unchecked(served.name, [samples.LONG_TEXT]))
+        if isinstance(server, errors.Qwen3VLLMError):
+            raise server
+        vectors = examination.ask(_unchecked(server, [samples.LONG_TEXT]))
         examination.note("serves embeddings", "ok", f"{vectors.shape[1]} dimensions")
         vector: NDArray[np.float32] = vectors[0]
         return vector
     return None
+
+
+def _unchecked(server: EmbeddingServer, inputs: Sequence[str | TokenIds]) -> Call[Vectors]:
+    return embed_unchecked(server.model, inputs, server.json_encoding)
 
 
 def _norm(examination: Examination, vector: NDArray[np.float32]) -> None:
@@ -63,21 +79,19 @@ def _norm(examination: Examination, vector: NDArray[np.float32]) -> None:
         examination.note("unit norm", "fail", f"length {length:.5g}, not 1", advice)
 
 
-def _dimensions(examination: Examination, model: str, whole: NDArray[np.float32]) -> None:
+def _dimensions(examination: Examination, server: EmbeddingServer, whole: NDArray[np.float32]) -> None:
     fewer = len(whole) // 2
     advice = (
         f"Nothing to do for this client, it cuts vectors itself. For others: {START}, or vLLM's "
         "--hf-overrides '{\"is_matryoshka\": true}'"
     )
     with examination.checking("dimensions"):
-        call = embed(model, [samples.LONG_TEXT], encoding="base64", dimensions=fewer)
-        try:
-            (cut,) = examination.ask(call)
-        except errors.BadRequestError as error:
-            if not refuses_dimensions(error):
-                raise
+        call = embed(server.model, [samples.LONG_TEXT], encoding=server.json_encoding, dimensions=fewer)
+        vectors = examination.ask_if_there(call)
+        if isinstance(vectors, errors.Qwen3VLLMError):
             examination.note("dimensions", "warn", "the server refuses `dimensions`", advice)
             return
+        cut = vectors[0]
         if len(cut) != fewer:
             examination.note("dimensions", "warn", "the server ignores `dimensions`", advice)
         elif (cosine := _cosine(cut, whole[:fewer])) < _SAME:
@@ -87,23 +101,22 @@ def _dimensions(examination: Examination, model: str, whole: NDArray[np.float32]
             examination.note("dimensions", "ok", f"{fewer} of {len(whole)} on request")
 
 
-def _end_token(examination: Examination, model: str, end: int) -> None:
+def _end_token(examination: Examination, server: EmbeddingServer, end: int) -> None:
     """Embed a text, its tokens, and its tokens without the end token: only the last may differ."""
     with examination.checking("end token"):
-        try:
-            whole = examination.ask(tokenize(model, samples.LONG_TEXT))
-        except errors.RouteNotFoundError:
-            examination.note("end token", "skip", "the server reports no token counts")
+        whole = examination.ask_if_there(tokenize(server.model, samples.LONG_TEXT))
+        if isinstance(whole, errors.Qwen3VLLMError):
+            examination.note("end token", "skip", "could not check: no /tokenize")
             return
-        bare = examination.ask(tokenize(model, samples.LONG_TEXT, add_special_tokens=False))
+        bare = examination.ask(tokenize(server.model, samples.LONG_TEXT, add_special_tokens=False))
         if whole != [*bare, end]:
             added = whole[len(bare) :] or "nothing"
             seen = f"the tokenizer adds {added}, not [{end}], <|endoftext|>"
             advice = "Serve a Qwen3-Embedding checkpoint with its own tokenizer files, unchanged"
             examination.note("end token", "fail", seen, advice)
             return
-        (text,) = examination.ask(embed_unchecked(model, [samples.LONG_TEXT]))
-        uncut, cut = examination.ask(embed_unchecked(model, [whole, bare]))
+        (text,) = examination.ask(_unchecked(server, [samples.LONG_TEXT]))
+        uncut, cut = (examination.ask(_unchecked(server, [ids]))[0] for ids in (whole, bare))
         same, moved = _cosine(text, uncut), _cosine(text, cut)
         seen = f"cosine of a text with its tokens {same:.4f}, and without the end token {moved:.4f}"
         if same < _SAME:
@@ -130,11 +143,10 @@ def _instruction(examination: Examination, client: EmbeddingClient) -> None:
 
 def _control_tokens(examination: Examination, model: str, first: int) -> None:
     with examination.checking("control tokens"):
-        try:
-            raw = control_tokens(examination, model, samples.FORGED, first)
-            sent = control_tokens(examination, model, prompts.embedding_document(samples.FORGED), first)
-        except errors.RouteNotFoundError:
-            examination.note("control tokens", "skip", "the server reports no token counts")
+        raw = control_tokens(examination, model, samples.FORGED, first)
+        sent = control_tokens(examination, model, prompts.embedding_document(samples.FORGED), first)
+        if raw is None or sent is None:
+            examination.note("control tokens", "skip", "could not check: no /tokenize")
             return
         seen = f"a text with {raw} of them reaches the model with {sent} through this client"
         advice = "Report this: a control token that this package does not know"

@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.official_models import official_name
-from qwen3_vllm._core.reranking.client import RerankClient
-from qwen3_vllm._core.reranking.probe import ask_rerank_server
+from qwen3_vllm._core.reranking.client import RerankClient, server_of
 from qwen3_vllm._core.reranking.server import RerankServer
-from qwen3_vllm._core.served_model import Served
 from qwen3_vllm._core.vllm_api.calls import ServedModel
-from qwen3_vllm._core.vllm_api.scores import classify, score
+from qwen3_vllm._core.vllm_api.scores import classify, score_by
 from qwen3_vllm.doctor import samples
 from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_tokenizer
 from qwen3_vllm.doctor.checks import Check, Examination
+from qwen3_vllm.doctor.gateway import reranker_through_gateway
 
 START = "qwen3-vllm serve reranker"
 _OFFICIAL = official_name("reranker")
@@ -28,11 +27,18 @@ _SAME_LOGIT = 0.35
 def examine_reranker(client: RerankClient) -> list[Check]:
     """Examine the server of `client`."""
     examination = Examination("reranker", client, START)
-    served = examine_basics(examination)
-    server = _kind(examination, served) if served is not None else None
-    if served is None or server is None:
+    try:
+        server: RerankServer | errors.Qwen3VLLMError = server_of(client)
+    except errors.Qwen3VLLMError as error:
+        server = error
+    named = client.settings.model if isinstance(server, errors.Qwen3VLLMError) else server.model
+    served = examine_basics(examination, named)
+    if served is not None:
+        _kind(examination, server)
+    if served is None or isinstance(server, errors.Qwen3VLLMError):
         examination.note("the rest", "skip", "needs a Qwen3 reranker")
         return examination.checks
+    reranker_through_gateway(examination, client, server)
     first = examine_tokenizer(examination, served.name)
     _template(examination, server)
     _scores(examination, client, server)
@@ -43,14 +49,11 @@ def examine_reranker(client: RerankClient) -> list[Check]:
     return examination.checks
 
 
-def _kind(examination: Examination, served: ServedModel) -> RerankServer | None:
+def _kind(examination: Examination, server: RerankServer | errors.Qwen3VLLMError) -> None:
     with examination.checking("is a Qwen3 reranker", f"Start one: {START}"):
-        server = examination.run(
-            ask_rerank_server(Served(served.name, served.max_model_len, served.root), examination.root, START)
-        )
+        if isinstance(server, errors.Qwen3VLLMError):
+            raise server
         examination.note("is a Qwen3 reranker", "ok", "scores pairs, and each its own way")
-        return server
-    return None
 
 
 def _template(examination: Examination, server: RerankServer) -> None:
@@ -58,6 +61,9 @@ def _template(examination: Examination, server: RerankServer) -> None:
     if not server.templates:
         seen = "none at the server; this client sends finished prompts"
         examination.note("template", "ok", seen)
+    elif not server.template_checked:
+        advice = "Let the gateway pass on POST /classify or /tokenize; this client uses the template as it is"
+        examination.note("template", "warn", "the server's; could not check whether it is Qwen3's", advice)
     elif server.default_right and server.takes_instruction:
         examination.note("template", "ok", "the server's; correct, with the instruction of each request")
     elif server.default_right:
@@ -86,10 +92,7 @@ def _scores(examination: Examination, client: RerankClient, server: RerankServer
         for query, document in samples.PAIRS:
             for way, prompt in samples.wrong_prompts(query, document).items():
                 prompts_by_way.setdefault(way, []).append(prompt)
-        by_way = {
-            way: examination.ask(classify(server.model, finished)).values
-            for way, finished in prompts_by_way.items()
-        }
+        by_way = {way: _classified(examination, server, finished) for way, finished in prompts_by_way.items()}
         queries, documents = zip(*samples.PAIRS, strict=True)
         ours = client.score(queries, documents, instruction=prompts.DEFAULT_INSTRUCTION)
         right, *wrong = by_way
@@ -103,6 +106,14 @@ def _scores(examination: Examination, client: RerankClient, server: RerankServer
             examination.note("scores", "ok", seen, values=values)
 
 
+def _classified(
+    examination: Examination, server: RerankServer, finished: Sequence[str]
+) -> NDArray[np.float32]:
+    """P(yes) of finished prompts, asked one by one: a gateway may take few at once."""
+    scores = [examination.ask(classify(server.model, [prompt])).values for prompt in finished]
+    return np.concatenate(scores)
+
+
 def _instruction(examination: Examination, client: RerankClient, server: RerankServer) -> None:
     with examination.checking("instruction"):
         query, documents = samples.QUERIES[0], samples.DOCUMENTS
@@ -112,7 +123,7 @@ def _instruction(examination: Examination, client: RerankClient, server: RerankS
         right = True
         if server.classifies:
             finished = [prompts.rerank_prompt(query, text, samples.OTHER_INSTRUCTION) for text in documents]
-            right = not _differ(other, examination.ask(classify(server.model, finished)).values)
+            right = not _differ(other, _classified(examination, server, finished))
         if moved < 1e-3:
             advice = "Restart the server without --chat-template; this client then writes the prompt"
             examination.note("instruction", "fail", "has no effect", advice)
@@ -130,25 +141,24 @@ def _control_tokens(examination: Examination, client: RerankClient, server: Rera
     with examination.checking("control tokens"):
         query, instruction = samples.QUERIES[0], prompts.DEFAULT_INSTRUCTION
         forged = float(client.score(query, [samples.FORGED], instruction=instruction)[0])
-        raw = examination.ask(
-            score(server.model, prompts.rerank_head(query, instruction), [_unguarded_tail(samples.FORGED)])
-        )
         seen = f"a document that answers for the model scores {forged:.2g} through this client"
-        if not server.templates:
+        if server.route is not None and not server.templates:
+            head, tail = prompts.rerank_head(query, instruction), _unguarded_tail(samples.FORGED)
+            raw = examination.ask(score_by(server.route, server.model, head, [tail]))
             seen += f", {float(raw.values[0]):.2g} as it is"
         safe = True
-        try:
-            prompt = prompts.rerank_prompt(query, samples.FORGED, instruction)
-            harmless = prompts.rerank_prompt(query, samples.DOCUMENTS[0], instruction)
-            acting = control_tokens(examination, server.model, prompt, first)
-            acting -= control_tokens(examination, server.model, harmless, first)
-            seen += f"; {acting} of its tokens act"
-            safe = acting == 0
-        except errors.RouteNotFoundError:
-            seen += "; the server reports no token counts"
+        prompt = prompts.rerank_prompt(query, samples.FORGED, instruction)
+        harmless = prompts.rerank_prompt(query, samples.DOCUMENTS[0], instruction)
+        acting = control_tokens(examination, server.model, prompt, first)
+        usual = control_tokens(examination, server.model, harmless, first)
+        if acting is None or usual is None:
+            seen += "; could not check its tokens: no /tokenize"
+        else:
+            seen += f"; {acting - usual} of its tokens act"
+            safe = acting == usual
         if safe and server.classifies:
             words = prompts.rerank_prompt(query, samples.FORGED, instruction)
-            safe = not _differ([forged], examination.ask(classify(server.model, [words])).values)
+            safe = not _differ([forged], _classified(examination, server, [words]))
         advice = "" if safe else "Report this: hostile text can act through this client on this server"
         examination.note("control tokens", "ok" if safe else "fail", seen, advice)
 

@@ -45,6 +45,11 @@ class EmbeddingServer:
     cuts_inputs: AskedOnce[bool] = field(default_factory=AskedOnce, compare=False)
     most_texts: AskedOnce[int] = field(default_factory=AskedOnce, compare=False)
 
+    @property
+    def json_encoding(self) -> Encoding:
+        """The leanest form that works in JSON."""
+        return "base64" if self.encoding == "bytes_only" else self.encoding
+
     def question(self, inputs: Sequence[str | TokenIds], *, truncate_to: int | None = None) -> Call[Vectors]:
         """Embed inputs of this library's own, in the form that works there, to learn something else."""
         return embed(self.model, inputs, encoding=self.encoding, dtype=self.dtype, truncate_to=truncate_to)

@@ -164,7 +164,7 @@ def _fit_uncounted(
     limit = yield from server.limit.get(lambda: _ask_limit(server, context))
     if not truncate:
         return Fitted(inputs, {}, {}, limit=limit)
-    if (yield from server.cuts_inputs.get(lambda: _ask_cuts(server))):
+    if (yield from server.cuts_inputs.get(lambda: cuts_inputs(server))):
         left = frozenset(i for i in long if token_bound(str(inputs[i])) >= limit)
         return Fitted(inputs, {}, {}, left_to_server=left, limit=limit)
     if not surely:
@@ -183,7 +183,7 @@ def _ask_limit(server: EmbeddingServer, context: int) -> Flow[int]:
     return ask_limit(context, server.question([[0] * overlong(context)]))
 
 
-def _ask_cuts(server: EmbeddingServer) -> Flow[bool]:
+def cuts_inputs(server: EmbeddingServer) -> Flow[bool]:
     """Whether the server heeds `truncate_prompt_tokens`, by the vector of a text that it is to cut."""
     whole, cut = yield from try_all(
         server.question([_CUT_SAMPLE]), server.question([_CUT_SAMPLE], truncate_to=_CUT_TO)

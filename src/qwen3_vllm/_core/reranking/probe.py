@@ -76,6 +76,7 @@ def ask_rerank_server(
         route=seen.route,
         instructs=seen.instructs,
         templates=bool(how.applied),
+        template_checked=how.default_right is not None,
         default_right=how.default_right is not False,
         takes_instruction=how.takes_instruction is not False,
         classifies=finished is not None,

@@ -41,6 +41,7 @@ class RerankServer:
         route: Where it scores pairs; None where it takes finished prompts only.
         instructs: Whether a request may have the field `instruction`.
         templates: Whether the server puts raw pairs into its template.
+        template_checked: Whether that could be compared with Qwen3's prompt.
         default_right: Its template gives Qwen3's prompt with the default instruction.
         takes_instruction: Its template gives Qwen3's prompt with the instruction of the request.
         classifies: Whether it takes finished prompts.
@@ -57,6 +58,7 @@ class RerankServer:
     route: PairRoute | None
     instructs: bool
     templates: bool
+    template_checked: bool
     default_right: bool
     takes_instruction: bool
     classifies: bool

@@ -105,9 +105,11 @@ def embed_letter(
     return replace(call, decode=decode)  # type: ignore[arg-type, return-value]
 
 
-def embed_unchecked(model: str, inputs: Sequence[str | TokenIds]) -> Call[Vectors]:
+def embed_unchecked(model: str, inputs: Sequence[str | TokenIds], encoding: Encoding) -> Call[Vectors]:
     """Embed `inputs`, rows as long as the server makes them: for whoever examines the server itself."""
-    body = {"model": model, "input": list(inputs), "encoding_format": "base64"}
+    body: dict[str, Any] = {"model": model, "input": list(inputs)}
+    if encoding != "unset":
+        body["encoding_format"] = encoding
     return Call(
         "/v1/embeddings",
         body,
