@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from qwen3_vllm.bulk import Progress
-from qwen3_vllm.cli import app, embed
+from qwen3_vllm.cli import _embed_progress, app
 from tests.bulk.runs import Canned, errors, ids, write_jsonl, write_lines
 from tests.faults import Reply, Request, SocketServer, serve
 
@@ -111,7 +111,7 @@ def test_no_server_exits_1_and_says_what_to_start(tmp_path: Path) -> None:
 def test_a_run_that_nobody_watches_says_every_half_minute_how_far_it_is(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embed, "_LINE_EVERY_SECONDS", 0.001)
+    monkeypatch.setattr(_embed_progress, "_LINE_EVERY_SECONDS", 0.001)
 
     def heard(words: str) -> bool:
         end = time.monotonic() + 30
@@ -120,7 +120,7 @@ def test_a_run_that_nobody_watches_says_every_half_minute_how_far_it_is(
                 return True
         return False
 
-    with embed._lines() as show:
+    with _embed_progress._lines() as show:
         assert heard("reading inputs\n")
         show(Progress(10))
         assert heard("0 of 10 rows\n")
@@ -143,7 +143,7 @@ def test_a_run_that_nobody_watches_says_every_half_minute_how_far_it_is(
     ],
 )
 def test_the_line_tells_the_rate_and_the_time_left(done: Progress, line: str) -> None:
-    assert embed._line(done).startswith(line)
+    assert _embed_progress._line(done).startswith(line)
 
 
 def test_names_that_are_not_utf8(tmp_path: Path, server: SocketServer) -> None:

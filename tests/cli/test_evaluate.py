@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from qwen3_vllm.cli import app
-from qwen3_vllm.cli import evaluate as command
+from qwen3_vllm.cli import _evaluation, app
 from qwen3_vllm.cli._terminal import Console
 
 from ..faults import SocketServer
@@ -58,7 +57,7 @@ def test_json_has_all_that_was_measured(pairs: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [80, 160])
 def test_a_table_fits_the_terminal(pairs: Path, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "out", Console(width=width))
+    monkeypatch.setattr(_evaluation, "out", Console(width=width))
 
     done = run(pairs, *GRID, "--recall", "0.9", "--instruction", "Find it", "--instruction", "Find that")
 

@@ -8,21 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION
-from qwen3_vllm.cli._terminal import EXIT_FAILED, err, errors_in_one_line, fail, out, print_json, warn
+from qwen3_vllm.cli._evaluation import print_evaluation, progress_bar
+from qwen3_vllm.cli._terminal import EXIT_FAILED, err, errors_in_one_line, fail
 from qwen3_vllm.errors import ConfigurationError, InputError, Qwen3VLLMError
 
 if TYPE_CHECKING:
-    from qwen3_vllm.evaluation import Evaluation
-    from qwen3_vllm.evaluation import Progress as Done
-    from qwen3_vllm.evaluation.work import OnProgress
-
-_WIDE = 120  # from here up, all metrics have a column
+    pass
 
 Client = TypeVar("Client", EmbeddingClient, RerankClient)
 
@@ -139,7 +133,7 @@ def evaluate(
             if not html.absolute().parent.is_dir():
                 raise ConfigurationError(f"--html {html}: there is no folder {html.absolute().parent}")
         folder = keep or Path(f"{data.resolve().name}.evaluation")
-        with _bar() as show:
+        with progress_bar() as show:
             if sample is not None:
                 rows = evaluation.write_labelling_sheet(
                     data,
@@ -180,96 +174,7 @@ def evaluate(
         comparisons = [result.compare(*pair) for pair in pairs]
         if html is not None:
             html.write_text(report_html(result), encoding="utf-8")
-    for warning in result.warnings:
-        warn(warning)
-    if as_json:
-        print_json({**result.as_json(), "comparisons": [each.as_json() for each in comparisons]})
-        return
-    _print_set_ups(result)
-    _print_thresholds(result)
-    for each in comparisons:
-        out.print(
-            f"{each.metric} of {each.first} less that of {each.second}: {each.difference.value:+.3f} "
-            f"({each.difference.low:+.3f} to {each.difference.high:+.3f}), p {each.p_value:.4f}"
-        )
-    out.print()
-    for sentence in result.verdict.sentences:
-        out.print(sentence, style="bold")
-
-
-def _print_set_ups(result: Evaluation) -> None:
-    from qwen3_vllm.evaluation.words import costs_of, p_value
-
-    out.print(f"{len(result.query_ids):,} queries, {result.documents:,} documents. All: {result.constant}")
-    for line in result.legend:
-        out.print(line)
-    wide = out.width >= _WIDE
-    tokens = any(each.tokens_per_query is not None for each in result.measured)
-    others = [name for name in result.measured[0].metrics if name != result.metric] if wide else []
-    costs = ["ms", "embed ms", "search ms", *(["tokens"] if tokens else []), "bytes"]
-    shown = costs if wide else ["ms", "bytes"]
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("", no_wrap=True)
-    table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("set-up", overflow="fold")
-    table.add_column(f"{result.metric} (95 %)", no_wrap=True)
-    for name in (*others, "p", *shown):
-        table.add_column(name, justify="right", no_wrap=True)
-    for each in sorted(result.measured, key=lambda each: -each.metrics[result.metric].value):
-        quality = each.metrics[result.metric]
-        mark = ">" if each is result.recommended else "*" if each is result.best else ""
-        named = dict(zip(costs, costs_of(each, tokens=tokens), strict=True))
-        table.add_row(
-            mark,
-            str(each.number),
-            Text(each.name),
-            f"{quality.value:.3f} ({quality.low:.3f}-{quality.high:.3f})",
-            *(f"{each.metrics[name].value:.3f}" for name in others),
-            p_value(each),
-            *(named[name] for name in shown),
-            style="bold" if mark else "",
-        )
-    out.print(table)
-    out.print(
-        "> cheapest not significantly worse   * best   p: against the best, Holm-corrected   "
-        "ms: at the servers, per query   bytes: per vector",
-        style="dim",
-    )
-
-
-def _print_thresholds(result: Evaluation) -> None:
-    from qwen3_vllm.evaluation.words import threshold_cells
-
-    if not result.thresholds:
-        return
-    columns = ("threshold of", "for", "score from", "95 % interval", "precision", "recall")
-    table = Table(*columns, box=None, pad_edge=False, header_style="dim")
-    for number, found in result.thresholds.items():
-        for each in found:
-            table.add_row(str(number), *threshold_cells(each))
-    out.print()
-    out.print(table)
-
-
-@contextmanager
-def _bar() -> Iterator[OnProgress | None]:
-    """A progress bar on standard error; nothing where that is no terminal."""
-    if not err.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        stage = ""
-
-        def show(progress: Done) -> None:
-            nonlocal stage, task
-            if progress.stage != stage:
-                bar.remove_task(task)
-                task, stage = bar.add_task(progress.stage, total=progress.total), progress.stage
-            bar.update(task, completed=progress.done)
-
-        yield show
+    print_evaluation(result, comparisons, as_json=as_json)
 
 
 def _clients(kind: type[Client], role: str, given: Sequence[str] | None) -> dict[str, Client]:

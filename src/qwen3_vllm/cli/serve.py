@@ -11,24 +11,20 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 from packaging.version import InvalidVersion, Version
-from rich.text import Text
 from typer.core import TyperCommand
 
 from qwen3_vllm._core.official_models import Role
+from qwen3_vllm.cli._server_set import print_commands, servers_of, set_of
 from qwen3_vllm.cli._supervise import supervise
-from qwen3_vllm.cli._terminal import err, errors_in_one_line, print_line
+from qwen3_vllm.cli._terminal import errors_in_one_line
 from qwen3_vllm.errors import LaunchError
-from qwen3_vllm.serving.balancer import Balancer, balancer_config, choose_balancer, make_balancer
 from qwen3_vllm.serving.command.memory import share_gpu
-from qwen3_vllm.serving.command.replicas import how_many, replicate
-from qwen3_vllm.serving.launch import command_of, default_log_path, server_of
 from qwen3_vllm.serving.machine.checkpoint import resolve_model
 from qwen3_vllm.serving.machine.hardware import Machine
-from qwen3_vllm.serving.machine.ports import free_port, free_ports
+from qwen3_vllm.serving.machine.ports import free_port
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 from qwen3_vllm.serving.options import Device, Help, ServeOptions
-from qwen3_vllm.serving.plan import Plan, read_plans
-from qwen3_vllm.serving.process.server import Server
+from qwen3_vllm.serving.plan import read_plans
 
 _VLLM_ARGS = "qwen3_vllm.vllm_args"
 
@@ -125,23 +121,14 @@ def serve(
         plans = read_plans(options, vllm=build, machine=None if build is None else Machine())
         if what is What.BOTH and build is None:
             plans = share_gpu(plans)
-        sets = [_set_of(plan, count, balancer, roles=len(plans)) for plan in plans]
+        sets = [set_of(plan, count, balancer.value, roles=len(plans)) for plan in plans]
         if dry_run:
             for each in sets:
-                _print_commands(each)
+                print_commands(each)
             return
-        servers = [server for each in sets for server in _servers_of(each, log_dir)]
+        servers = [server for each in sets for server in servers_of(each, log_dir)]
         servers.sort(key=lambda server: server.command.after_others)
         supervise(servers, boot_timeout=boot_timeout, show_log=show_log)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Set:
-    """The servers of one model; `plan` is of the address that all of them have behind a balancer."""
-
-    plan: Plan
-    replicas: list[Plan]
-    balancer: Balancer
 
 
 def _count(replicas: str) -> int | None:
@@ -150,48 +137,6 @@ def _count(replicas: str) -> int | None:
     if not (replicas.isascii() and replicas.isdecimal() and int(replicas)):
         raise LaunchError(f"--replicas is a number from 1 on, or auto, not {replicas!r}")
     return int(replicas)
-
-
-def _set_of(plan: Plan, count: int | None, asked: Front, *, roles: int) -> _Set:
-    """Choose how many servers a model has, and what stands in front."""
-    options = plan.options
-    kind, obstacle = choose_balancer(plan, asked.value)
-    if count is None:
-        count, why = how_many(plan, roles=roles, obstacle=obstacle)
-        _explain(options.role, (f"replicas: {count}; {why}",))
-    if count == 1:
-        return _Set(plan, [plan], "none")
-    if options.port == 0:
-        plan = plan.changed(port=free_port())
-    command_of(plan)  # refuses what cannot work at the address that users see
-    if obstacle is None:
-        return _Set(plan, replicate(plan, free_ports(count), behind_balancer=True), kind)
-    if roles > 1:
-        raise LaunchError(f"`both` has no ports for --replicas without a balancer, and {obstacle}")
-    err.print(f"no balancer in front: {obstacle}; put one before the {count} ports yourself")
-    first = plan.options.served_port
-    return _Set(plan, replicate(plan, range(first, first + count), behind_balancer=False), "none")
-
-
-def _servers_of(chosen: _Set, log_dir: Path | None) -> list[Server]:
-    """Make the servers of a set and, after them, the balancer."""
-    plan, log_path = chosen.plan, _log_path(log_dir, chosen.plan)
-    if len(chosen.replicas) == 1:
-        server = server_of(plan, log_path=log_path)
-        _explain(server.name, server.command.notes)
-        return [server]
-    servers = [
-        server_of(
-            each,
-            log_path=log_path.with_name(f"{log_path.stem}-{number}.log"),
-            name=f"{plan.options.role}-{number}",
-        )
-        for number, each in enumerate(chosen.replicas)
-    ]
-    _explain(plan.options.role, servers[0].command.notes)
-    if chosen.balancer != "none":
-        servers.append(make_balancer(chosen.balancer, plan, chosen.replicas, log_path))
-    return servers
 
 
 def _whole_signature() -> inspect.Signature:
@@ -256,33 +201,8 @@ def _roles_and_ports(what: What, port: int | None) -> Iterator[tuple[Role, int |
             yield role, port + number if port else None
 
 
-def _print_commands(chosen: _Set) -> None:
-    commands = [command_of(plan) for plan in chosen.replicas]
-    options = chosen.plan.options
-    _explain(options.role, commands[0].notes)
-    if options.api_key is not None:
-        err.print("the key is read from VLLM_API_KEY: export it in the shell that runs the command")
-    for command in commands:
-        print_line(str(command))
-    if chosen.balancer == "haproxy":
-        print_line("haproxy -db -f /dev/stdin <<'END'")
-        for line in balancer_config(chosen.plan, chosen.replicas).splitlines():
-            print_line(line)
-        print_line("END")
-
-
 def _build_elsewhere(device: Device, version: str) -> VllmBuild:
     try:
         return VllmBuild(Version(version), is_cpu_build=device == "cpu", plugins=None)
     except InvalidVersion as error:
         raise LaunchError(f"--vllm-version {version} is not a version; give one like 0.33.0") from error
-
-
-def _log_path(log_dir: Path | None, plan: Plan) -> Path:
-    default = default_log_path(plan.options)
-    return log_dir / default.name if log_dir else default
-
-
-def _explain(name: str, notes: tuple[str, ...]) -> None:
-    for note in notes:
-        err.print(Text.assemble((f"{name}: ", "dim"), note))

@@ -1,0 +1,94 @@
+"""The servers of one model that `qwen3-vllm serve` starts, and what makes them one address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.text import Text
+
+from qwen3_vllm.cli._terminal import err, print_line
+from qwen3_vllm.errors import LaunchError
+from qwen3_vllm.serving.balancer import Balancer, balancer_config, choose_balancer, make_balancer
+from qwen3_vllm.serving.command.replicas import how_many, replicate
+from qwen3_vllm.serving.launch import command_of, default_log_path, server_of
+from qwen3_vllm.serving.machine.ports import free_port, free_ports
+from qwen3_vllm.serving.plan import Plan
+from qwen3_vllm.serving.process.server import Server
+
+
+@dataclass(frozen=True)
+class ServerSet:
+    """The servers of one model; `plan` is of the address that all of them have behind a balancer."""
+
+    plan: Plan
+    replicas: list[Plan]
+    balancer: Balancer
+
+
+def set_of(plan: Plan, count: int | None, asked: Balancer | Literal["auto"], *, roles: int) -> ServerSet:
+    """Choose how many servers a model has, and what stands in front."""
+    options = plan.options
+    kind, obstacle = choose_balancer(plan, asked)
+    if count is None:
+        count, why = how_many(plan, roles=roles, obstacle=obstacle)
+        _explain(options.role, (f"replicas: {count}; {why}",))
+    if count == 1:
+        return ServerSet(plan, [plan], "none")
+    if options.port == 0:
+        plan = plan.changed(port=free_port())
+    command_of(plan)  # refuses what cannot work at the address that users see
+    if obstacle is None:
+        return ServerSet(plan, replicate(plan, free_ports(count), behind_balancer=True), kind)
+    if roles > 1:
+        raise LaunchError(f"`both` has no ports for --replicas without a balancer, and {obstacle}")
+    err.print(f"no balancer in front: {obstacle}; put one before the {count} ports yourself")
+    first = plan.options.served_port
+    return ServerSet(plan, replicate(plan, range(first, first + count), behind_balancer=False), "none")
+
+
+def servers_of(chosen: ServerSet, log_dir: Path | None) -> list[Server]:
+    """Make the servers of a set and, after them, the balancer."""
+    plan, log_path = chosen.plan, _log_path(log_dir, chosen.plan)
+    if len(chosen.replicas) == 1:
+        server = server_of(plan, log_path=log_path)
+        _explain(server.name, server.command.notes)
+        return [server]
+    servers = [
+        server_of(
+            each,
+            log_path=log_path.with_name(f"{log_path.stem}-{number}.log"),
+            name=f"{plan.options.role}-{number}",
+        )
+        for number, each in enumerate(chosen.replicas)
+    ]
+    _explain(plan.options.role, servers[0].command.notes)
+    if chosen.balancer != "none":
+        servers.append(make_balancer(chosen.balancer, plan, chosen.replicas, log_path))
+    return servers
+
+
+def print_commands(chosen: ServerSet) -> None:
+    commands = [command_of(plan) for plan in chosen.replicas]
+    options = chosen.plan.options
+    _explain(options.role, commands[0].notes)
+    if options.api_key is not None:
+        err.print("the key is read from VLLM_API_KEY: export it in the shell that runs the command")
+    for command in commands:
+        print_line(str(command))
+    if chosen.balancer == "haproxy":
+        print_line("haproxy -db -f /dev/stdin <<'END'")
+        for line in balancer_config(chosen.plan, chosen.replicas).splitlines():
+            print_line(line)
+        print_line("END")
+
+
+def _log_path(log_dir: Path | None, plan: Plan) -> Path:
+    default = default_log_path(plan.options)
+    return log_dir / default.name if log_dir else default
+
+
+def _explain(name: str, notes: tuple[str, ...]) -> None:
+    for note in notes:
+        err.print(Text.assemble((f"{name}: ", "dim"), note))
