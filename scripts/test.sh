@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# scripts/test.sh             all that CI checks, real servers included; as root, installs Debian's Prometheus for it
+# scripts/test.sh             all that CI checks, real servers included; as root, installs Prometheus and HAProxy for it
 # scripts/test.sh --nightly   that, and the checks that take too long for CI
 # scripts/test.sh ARGUMENT…   only pytest with those: scripts/test.sh integrations_tests/test_parity.py -k langchain
 set -euo pipefail
@@ -13,7 +13,7 @@ PATH=$PWD/.venv/bin:$PATH
 if (($#)) && [[ $1 != --nightly ]]; then
   exec pytest "$@"
 fi
-(($#)) || scripts/install_prometheus.sh
+(($#)) || scripts/install_test_programs.sh
 ruff check .
 ruff format --check .
 mypy

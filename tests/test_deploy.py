@@ -15,6 +15,7 @@ import yaml
 from packaging.version import Version
 
 from qwen3_vllm.serving.command.flags import build_command
+from qwen3_vllm.serving.command.haproxy import haproxy_config
 from qwen3_vllm.serving.guard import ApiKeyGuard
 from qwen3_vllm.serving.machine.hardware import Gpu, Machine
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
@@ -24,12 +25,16 @@ from qwen3_vllm.serving.plan import Plan
 DEPLOY = Path(__file__).parent.parent / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "qwen3-vllm.json"
 PORTS = {"embedding": 8000, "reranker": 8001}
+REPLICAS = ("embedding", "embedding-1", "embedding-2")
+MANIFESTS = {"embedding": "kubernetes.yaml", "reranker": "kubernetes-reranker.yaml"}
 
 
-def load(name: str) -> Any:
-    """Read a YAML file with compose's `${NAME:-default}` filled with the defaults."""
+def load(name: str, **environment: str) -> Any:
+    """Read a YAML file with compose's `${NAME:-default}` filled, with the defaults where nothing is given."""
     text = (DEPLOY / name).read_text(encoding="utf-8")
-    return yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))
+    return yaml.safe_load(
+        re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: environment.get(found[1], found[2]), text)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,7 @@ def targets() -> list[str]:
     return [target["expr"] for panel in panels for target in panel["targets"]]
 
 
-def launcher_command(role: Any, compose: Any) -> Any:
+def launcher_command(role: Any, compose: Any, **more: Any) -> Any:
     """What `qwen3-vllm serve` would run in this image: the official 0.6B model on a GPU of 24 GB."""
     version = compose["services"][role]["image"].rpartition(":v")[2]
     options = ServeOptions(
@@ -51,6 +56,7 @@ def launcher_command(role: Any, compose: Any) -> Any:
         compose["services"][role]["command"][0],
         host="0.0.0.0",
         api_key_file=Path("/run/secrets/vllm_api_key"),
+        **more,
     )
     checkpoint = Checkpoint(
         is_local=True,
@@ -63,46 +69,97 @@ def launcher_command(role: Any, compose: Any) -> Any:
     return build_command(Plan.of(options, checkpoint, VllmBuild(Version(version)), machine))
 
 
-@pytest.mark.parametrize("role", PORTS)
-def test_compose_runs_the_command_that_the_launcher_prints(role: str, compose: Any) -> None:
-    service = compose["services"][role]
-    expected = launcher_command(role, compose)
+def words_of(service: Any) -> list[str]:
+    """Its command, each flag apart from its value."""
     words = [*service["entrypoint"]]
     for argument in service["command"]:
         flag, is_flag, value = argument.partition("=")
         words += [flag, value] if is_flag and flag.startswith("--") else [argument]
+    return words
+
+
+@pytest.mark.parametrize("role", PORTS)
+def test_compose_runs_the_command_that_the_launcher_prints(role: str, compose: Any) -> None:
+    expected = launcher_command(role, compose)
     ours = str(Path(__file__).parent.parent / "src/qwen3_vllm/templates/qwen3_reranker.jinja")
     inside = "/opt/qwen3-vllm/qwen3_reranker.jinja"
-    assert words == [inside if word == ours else word for word in expected.argv]
+    service = compose["services"][role]
+    assert words_of(service) == [inside if word == ours else word for word in expected.argv]
     assert expected.env.items() <= service["environment"].items()
 
 
-def test_kubernetes_runs_the_same_command_with_the_key_from_a_secret(compose: Any) -> None:
-    deployment, service = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8"))
+def test_compose_runs_three_embedding_servers_behind_haproxy_in_the_memory_of_one() -> None:
+    services = load("compose.yaml", EMBEDDING_SHARE="0.15", EMBEDDING_HTTP="1")["services"]
+    one = launcher_command("embedding", {"services": services}, gpu_memory_utilization=0.15)
+    for name in REPLICAS:
+        words, processes = words_of(services[name]), one.argv.index("--api-server-count") + 1
+        assert words[processes] == "1"
+        assert [*words[:processes], *words[processes + 1 :]] == [
+            *one.argv[:processes],
+            *one.argv[processes + 1 :],
+        ]
+    by_profile = {name for name, service in services.items() if service.get("profiles") == ["haproxy"]}
+    assert by_profile == {*REPLICAS[1:], "haproxy"}
+    # One after the other, and HAProxy when all are there.
+    waits = {name: next(iter(services[name]["depends_on"])) for name in by_profile}
+    assert waits == {"embedding-1": "reranker", "embedding-2": "embedding-1", "haproxy": "embedding-2"}
+
+
+def test_haproxy_has_the_configuration_of_the_launcher_with_names_that_docker_resolves(compose: Any) -> None:
+    text = (DEPLOY / "haproxy.cfg").read_text(encoding="utf-8")
+    _, _, after = text.partition("\n\n")
+    resolvers = r"# Containers get.*\nresolvers docker\n    nameserver dns 127\.0\.0\.11:53\n\n"
+    ours = re.sub(resolvers, "", after).replace(" resolvers docker init-addr none", "")
+    port = compose["services"]["haproxy"]["ports"][0].rpartition(":")[2]
+    expected = haproxy_config("embedding", "0.0.0.0", int(port), [f"{name}:8000" for name in REPLICAS])
+    assert ours == expected.partition("\n\n")[2]
+
+
+def manifest(role: str) -> tuple[Any, Any]:
+    deployment, service = yaml.safe_load_all((DEPLOY / MANIFESTS[role]).read_text(encoding="utf-8"))
+    return deployment, service
+
+
+@pytest.mark.parametrize("role", MANIFESTS)
+def test_kubernetes_runs_the_same_command_with_the_key_from_a_secret(role: str, compose: Any) -> None:
+    deployment, service = manifest(role)
     pod = deployment["spec"]["template"]
     (container,) = pod["spec"]["containers"]
-    embedding = compose["services"]["embedding"]
-    assert container["image"] == embedding["image"]
-    assert [container["command"], container["args"]] == [embedding["entrypoint"], embedding["command"]]
+    same = compose["services"][role]
+    assert container["image"] == same["image"]
+    assert [container["command"], container["args"]] == [same["entrypoint"], same["command"]]
     env = {each["name"]: each["value"] for each in container["env"]}
-    assert env == {k: v for k, v in embedding["environment"].items() if k != "VLLM_CACHE_ROOT"}
+    assert env == {k: v for k, v in same["environment"].items() if k != "VLLM_CACHE_ROOT"}
     mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
     assert mounts["key"] == env["QWEN3_VLLM_API_KEY_FILE"]
     assert set(mounts) == {volume["name"] for volume in pod["spec"]["volumes"]}
+    files = {volume.split(":")[1] for volume in same["volumes"]}
+    assert {path for path in mounts.values() if "." in Path(path).name} <= files
     assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
     assert deployment["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"]
+    assert container["ports"][0]["containerPort"] == service["spec"]["ports"][0]["port"] == PORTS[role]
 
 
-def test_kubernetes_waits_for_a_real_answer_with_the_key(tmp_path: Path) -> None:
-    deployment, _ = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8"))
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+@pytest.mark.parametrize(
+    ("role", "asked"),
+    [
+        ("embedding", ("/v1/embeddings", {"input": "ready?"})),
+        ("reranker", ("/v1/rerank", {"query": "ready?", "documents": ["yes"]})),
+    ],
+)
+def test_kubernetes_waits_for_a_real_answer_with_the_key(
+    role: str, asked: tuple[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    (container,) = manifest(role)[0]["spec"]["template"]["spec"]["containers"]
+    assert container["readinessProbe"]["exec"] == container["startupProbe"]["exec"]
     key_file = tmp_path / "keys"
     key_file.write_text("# ours\n\nthe-key\n")
-    seen: list[tuple[str, str | None]] = []
+    seen: list[tuple[str, Any, str | None]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            seen.append((self.path, self.headers["Authorization"]))
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            seen.append((self.path, body, self.headers["Authorization"]))
             self.send_response(200 if len(seen) > 1 else 503)
             self.end_headers()
 
@@ -113,15 +170,15 @@ def test_kubernetes_waits_for_a_real_answer_with_the_key(tmp_path: Path) -> None
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         *_, code = container["startupProbe"]["exec"]["command"]
         code = code.replace("/run/secrets/vllm_api_key", str(key_file)).replace(
-            "8000", str(server.server_port)
+            str(PORTS[role]), str(server.server_port)
         )
         ends = [
-            subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+            subprocess.run([sys.executable, "-S", "-c", code], capture_output=True).returncode == 0
             for _ in range(2)
         ]
         server.shutdown()
     assert ends == [False, True]
-    assert seen == [("/v1/embeddings", "Bearer the-key")] * 2
+    assert seen == [(*asked, "Bearer the-key")] * 2
 
 
 def test_files_mounted_from_the_repository_exist(compose: Any) -> None:
@@ -153,13 +210,14 @@ def test_the_guard_loads_from_its_one_mounted_file(compose: Any, tmp_path: Path)
 
 def test_every_port_is_on_the_loopback(compose: Any) -> None:
     ports = [port for service in compose["services"].values() for port in service.get("ports", ())]
-    assert len(ports) == 4
+    assert len(ports) == 5
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
 def test_every_service_with_a_port_has_a_health_check(compose: Any) -> None:
-    services = {name for name, service in compose["services"].items() if "ports" in service}
-    assert services == {name for name, service in compose["services"].items() if "healthcheck" in service}
+    services = {name for name, service in compose["services"].items() if service.get("ports")}
+    checked = {name for name, service in compose["services"].items() if "healthcheck" in service}
+    assert checked == services | set(REPLICAS)
     for role, port in PORTS.items():
         assert f"http://127.0.0.1:{port}/health" in compose["services"][role]["healthcheck"]["test"][-1]
 
