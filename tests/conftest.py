@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from qwen3_vllm import EmbeddingClient, errors
-from qwen3_vllm._core.http import load, retries, servers
+from qwen3_vllm._core.http import group, load, retries
 from tests.fake_vllm import FakeVLLM
 from tests.faults import SocketServer, serve
 
@@ -99,7 +99,7 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
         return None if delay is None else delay / 50
 
     monkeypatch.setattr(load, "retry_delay", quick)
-    monkeypatch.setattr(servers, "retry_delay", quick)
+    monkeypatch.setattr(group, "retry_delay", quick)
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from qwen3_vllm import EmbeddingClient, RerankClient, errors
+from qwen3_vllm._core.http import servers as servers_module
 from tests.conftest import Embed, Score
 from tests.fake_vllm import END_TOKEN, RIGHT_TEMPLATE, STOCK_TEMPLATE, FakeVLLM
 from tests.faults import Fault, Reply, Request, SocketServer, always, hang, honest, instead, serve
@@ -294,3 +296,33 @@ def test_long_texts_are_cut_on_every_server(caplog: pytest.LogCaptureFixture) ->
 
         np.testing.assert_allclose(client_of(servers).embed_documents(texts), expected, atol=1e-6)
         assert "10 of 10 documents were cut" in caplog.text
+
+
+def test_a_server_that_hangs_is_noticed_long_before_its_time_limit(
+    embed: Embed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers_module, "_SILENCE", 0.1)
+    with serving(*embedders(2)) as servers:
+        client = client_of(servers, timeout=300)
+        client.embed_documents(["both are met"])
+        servers[0].fault = always(hang)
+
+        np.testing.assert_allclose(embed(client, TEXTS), right(TEXTS), atol=1e-6)
+
+
+def test_a_server_that_takes_long_but_lives_is_waited_for(
+    embed: Embed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers_module, "_SILENCE", 0.05)
+
+    def slow(connection: socket.socket, reply: Reply) -> None:
+        time.sleep(0.2)
+        honest(connection, reply)
+
+    with serving(*embedders(2)) as servers:
+        client = client_of(servers)
+        client.embed_documents(["both are met"])
+        servers[0].fault = always(slow, EMBEDDINGS)
+        embed(client, TEXTS)
+        assert len(embedded(servers[0])) >= 4
+        assert sorted(embedded(servers[0]) + embedded(servers[1])) == sorted(TEXTS)  # none was sent again

@@ -15,6 +15,7 @@ class Health:
     Attributes:
         usable: Whether it was checked, and has not been set aside since.
         error: Why it is not usable; None before its first check.
+        answered_at: When it last gave a good answer.
     """
 
     def __init__(self, clock: Callable[[], float], jitter: Callable[[], float] = random.random) -> None:
@@ -25,7 +26,8 @@ class Health:
         self._failures = 0
         self._pauses = 0
         self._again_at = clock()
-        self._checked_at = self._answered_at = 0.0
+        self._checked_at = 0.0
+        self.answered_at = 0.0
 
     @property
     def due(self) -> bool:
@@ -41,7 +43,7 @@ class Health:
     def answered(self) -> None:
         """Note a good answer."""
         self._failures = self._pauses = 0
-        self._answered_at = self._clock()
+        self.answered_at = self._clock()
 
     def failed(self, error: errors.Qwen3VLLMError, began: float) -> bool:
         """Note what a request ended in that began then; whether the server is set aside for it.
@@ -50,7 +52,7 @@ class Health:
         """
         full = isinstance(error, errors.OverloadedError)
         timed_out = isinstance(error, errors.RequestTimeoutError)
-        if full or not self.usable or began < self._checked_at or (timed_out and self._answered_at > began):
+        if full or not self.usable or began < self._checked_at or (timed_out and self.answered_at > began):
             return False
         self._failures += 1
         refused = isinstance(error, errors.ServerUnreachableError) and error.cause != "lost"

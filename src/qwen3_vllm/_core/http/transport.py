@@ -19,7 +19,7 @@ from qwen3_vllm._core.http.unpatched import run_on
 from qwen3_vllm._core.settings import ServerSettings
 from qwen3_vllm._core.telemetry import NOBODY, Observer
 from qwen3_vllm._core.usage import Usage, UsageCount, note
-from qwen3_vllm._core.vllm_api.calls import Call
+from qwen3_vllm._core.vllm_api.calls import Call, health
 
 T = TypeVar("T")
 
@@ -85,6 +85,18 @@ class Transport(Runner):
     def pausing(self) -> bool:
         """Whether the server was too full just now; to be called on the loop."""
         return self._load.get().pace.pausing
+
+    async def lives(self, seconds: float) -> bool:
+        """Ask whether the server answers anything at all within a time, whatever it is."""
+        try:
+            async with asyncio.timeout(seconds):
+                with background.buffers.taken() as buffer:
+                    await self._exchange.send(health(), buffer, id)
+        except (TimeoutError, errors.ServerUnreachableError):
+            return False
+        except errors.Qwen3VLLMError:
+            pass
+        return True
 
     @property
     def root(self) -> str:

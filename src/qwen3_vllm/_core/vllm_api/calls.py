@@ -102,6 +102,10 @@ def models() -> Call[list[ServedModel]]:
     return Call("/v1/models", None, decode)
 
 
+def health() -> Call[None]:
+    return Call("/health", None, lambda answer: None)
+
+
 def version() -> Call[str]:
     def decode(answer: Answer) -> str:
         try:

@@ -1,0 +1,195 @@
+"""Several servers of one model, as one event loop sees them: who can be used, and who has a turn.
+
+A server is used once it is checked to serve the same model as the others. One that fails is set aside, and
+checked again later, when there is work.
+"""
+
+import asyncio
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from qwen3_vllm import errors
+from qwen3_vllm._core.http.flow import Deadline, Flow
+from qwen3_vllm._core.http.health import Health
+from qwen3_vllm._core.http.loop import now
+from qwen3_vllm._core.http.retries import retry_delay
+from qwen3_vllm._core.http.transport import Transport
+from qwen3_vllm._core.http.turns import Turns
+
+M = TypeVar("M")
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE = 5.0  # seconds, in which the first call lets other servers be checked when one is ready
+_NAMED = 5  # failures that a message names
+# What is wrong with the addresses, rather than with a server for the moment.
+_STRANGE = (errors.WrongServerError, errors.ConfigurationError)
+
+
+@dataclass(frozen=True)
+class Check(Generic[M]):
+    """How to see that servers do the same.
+
+    Attributes:
+        ask: What a server answers to a few fixed texts, all that was known of it forgotten.
+        differ: Given two answers: what is different, in words; None where they are of one model.
+    """
+
+    ask: Callable[[M], Flow[Any]]
+    differ: Callable[[Any, Any], str | None]
+
+
+@dataclass(eq=False, slots=True)
+class Server(Generic[M]):
+    """One of several. `member` makes flows for it."""
+
+    member: M
+    transport: Transport
+    health: Health
+    in_flight: int = 0
+    checking: asyncio.Task[None] | None = None
+    sign: asyncio.Task[bool] | None = None
+
+    @property
+    def usable(self) -> bool:
+        return self.health.usable
+
+    @property
+    def allowed(self) -> int:
+        return self.transport.allowed
+
+    @property
+    def pausing(self) -> bool:
+        return self.transport.pausing
+
+    async def lives(self, seconds: float) -> bool:
+        """Ask for a sign of life within a time, once for all who wait for one."""
+        if self.sign is None or self.sign.done():
+            self.sign = asyncio.create_task(self.transport.lives(seconds))
+        return await asyncio.shield(self.sign)
+
+
+class Group(Generic[M]):
+    """The servers of one client, for one event loop."""
+
+    def __init__(
+        self,
+        members: Sequence[tuple[M, Transport]],
+        check: Check[M],
+        *,
+        max_concurrency: int,
+        max_retries: int,
+        keeps_one: bool,
+    ) -> None:
+        self.servers = [Server(member, transport, Health(now)) for member, transport in members]
+        self._turns = Turns(self.servers, max_concurrency, keeps_one=keeps_one)
+        self._check = check
+        self._max_retries = max_retries
+        self._met = False  # whether the first check of all of them is over
+        self._first: tuple[str, Any] | None = None  # whom the others must be like, and what it answered
+        self._finding: asyncio.Task[errors.Qwen3VLLMError | None] | None = None
+
+    async def turn(self, bulk: bool, avoid: Server[M] | None) -> Server[M]:
+        """Wait for a server; see `Turns`.
+
+        Raises:
+            Qwen3VLLMError: None can be used, or, at first, one is a stranger among them.
+        """
+        while True:
+            if not self._met:
+                await self._find()
+            for server in self.servers:
+                if server.health.due:
+                    self._begin_check(server)
+            free = await self._turns.take(bulk, avoid)
+            if free is not None:
+                return free
+            await self._find()
+
+    def end_turn(self, server: Server[M], bulk: bool) -> None:
+        self._turns.give_back(server, bulk)
+
+    def failed(self, server: Server[M], error: errors.Qwen3VLLMError, began: float) -> None:
+        """Note what a server ended in that began then."""
+        if server.health.failed(error, began):
+            logger.warning("%s is not used for now: %s", server.transport.root, error)
+            self._turns.look_again()
+
+    async def _find(self) -> None:
+        """Check all that are not usable until one is, once for all who wait; raises why none is."""
+        if self._finding is None or self._finding.done():
+            self._finding = asyncio.create_task(self._check_all())
+        error = await asyncio.shield(self._finding)
+        if error is not None:
+            raise copy.copy(error)
+
+    async def _check_all(self) -> errors.Qwen3VLLMError | None:
+        attempt = 0
+        while True:
+            await self._settled({self._begin_check(each) for each in self.servers if not each.usable})
+            problems = [server.health.error for server in self.servers if server.health.error is not None]
+            if any(server.usable for server in self.servers):
+                stranger = next((each for each in problems if isinstance(each, _STRANGE)), None)
+                if self._met or stranger is None:
+                    self._met = True
+                    return None
+                return stranger
+            delays = [delay for each in problems if (delay := retry_delay(each, attempt)) is not None]
+            if not delays or attempt >= self._max_retries:
+                return _of_all(problems)
+            await asyncio.sleep(min(delays))
+            attempt += 1
+
+    async def _settled(self, checks: set[asyncio.Task[None]]) -> None:
+        """Wait until one server is usable, and, before the first use, for the others a little longer."""
+        until: float | None = None
+        while checks:
+            if until is None and any(server.usable for server in self.servers):
+                until = now() + (0.0 if self._met else _PATIENCE)
+            left = None if until is None else until - now()
+            if left is not None and left <= 0:
+                return
+            done, checks = await asyncio.wait(checks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            for check in done:
+                check.result()
+
+    def _begin_check(self, server: Server[M]) -> asyncio.Task[None]:
+        if server.checking is None or server.checking.done():
+            server.checking = asyncio.create_task(self._check_one(server))
+        return server.checking
+
+    async def _check_one(self, server: Server[M]) -> None:
+        root, is_new = server.transport.root, not self._met
+        try:
+            answer = await server.transport.drive(self._check.ask(server.member), Deadline(None, root))
+            if self._first is None:
+                self._first = root, answer
+            different = self._check.differ(self._first[1], answer)
+            if different is not None:
+                raise errors.WrongServerError(
+                    f"{root} {different} than {self._first[0]}: it serves another model, or other weights, "
+                    "whatever its name. Serve one model at all addresses of a client, or leave this one out."
+                )
+        except errors.Qwen3VLLMError as error:
+            known = server.health.error
+            pause = server.health.set_aside(error)
+            log = logger.debug if type(known) is type(error) else logger.warning
+            log("%s is not used for the next %.1f s: %s", root, pause, error)
+        else:
+            server.health.passed()
+            if not is_new:
+                logger.info("%s is used again.", root)
+        self._turns.look_again()
+
+
+def _of_all(problems: Sequence[errors.Qwen3VLLMError]) -> errors.Qwen3VLLMError:
+    """Make one error of why no server can be used: that of one which may mend itself, if there is one."""
+    first = next((each for each in problems if retry_delay(each, 0) is not None), problems[0])
+    error = copy.copy(first)
+    named = " ".join(str(each) for each in problems[:_NAMED])
+    more = f" And {len(problems) - _NAMED} more." if len(problems) > _NAMED else ""
+    error.args = (f"None of {len(problems)} servers can be used. {named}{more}", *first.args[1:])
+    return error
