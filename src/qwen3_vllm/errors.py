@@ -5,14 +5,14 @@
     ├── InputError                a query, document or instruction that cannot be sent
     │   └── TooLongError          longer than the server's context, and truncation is off
     ├── ServerUnreachableError    no connection: refused, reset, TLS, name not found
-    ├── RequestTimeoutError       no complete answer within `timeout`, or `total_timeout`, seconds
-    ├── ServerError               the server answered with an error
+    ├── RequestTimeoutError       no complete response within `timeout`, or `total_timeout`, seconds
+    ├── ServerError               the server responded with an error
     │   ├── BadRequestError       400, 413, 422: the server refuses what was sent
     │   ├── AuthenticationError   401, 403: missing or wrong API key
     │   ├── RouteNotFoundError    the server does not serve this API
     │   ├── ModelNotFoundError    the server does not serve this model
     │   └── OverloadedError       429, 503: too busy
-    ├── InvalidAnswerError        an answer with a wrong count, index, size or value
+    ├── InvalidAnswerError        a response with a wrong count, index, size or value
     ├── WrongServerError          a server that answers, but is not what this client needs
     ├── LaunchError               a server that could not work, seen before it boots
     ├── ServerDied                a server that ended, or was not ready in time
@@ -65,7 +65,7 @@ class TooLongError(InputError):
 
 
 class ServerUnreachableError(Qwen3VLLMError, ConnectionError):
-    """No connection to the server, or it broke before the answer was complete.
+    """No connection to the server, or it broke before the response was complete.
 
     `cause`: "connect" (refused, no such host), "lost" (broke after it was made), "tls", or "proxy" (the
     environment's proxy refuses to connect).
@@ -79,7 +79,7 @@ class ServerUnreachableError(Qwen3VLLMError, ConnectionError):
 
 
 class RequestTimeoutError(Qwen3VLLMError, TimeoutError):
-    """The complete answer did not arrive within `timeout` seconds, or all within `total_timeout`.
+    """The complete response did not arrive within `timeout` seconds, or all within `total_timeout`.
 
     `cause`: which of the two.
     """
@@ -92,7 +92,7 @@ class RequestTimeoutError(Qwen3VLLMError, TimeoutError):
 
 
 class ServerError(Qwen3VLLMError):
-    """The server answered with an error; `status` is its HTTP status, or the code in its body."""
+    """The server responded with an error; `status` is its HTTP status, or the code in its body."""
 
     def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -130,9 +130,9 @@ class OverloadedError(ServerError):
 
 
 class InvalidAnswerError(Qwen3VLLMError):
-    """The server's answer has a wrong count, index, size or value; nothing of it was used.
+    """The server's response has a wrong count, index, size or value; nothing of it was used.
 
-    `cause`: "content", which one text may be to blame for, "size" (larger than any right answer), "encoding"
+    `cause`: "content", which one text may have caused, "size" (larger than any correct response), "encoding"
     (compressed, which was not asked for), or "other request" (of this process, which it belongs to).
     """
 
@@ -150,7 +150,7 @@ class WrongServerError(Qwen3VLLMError):
 
 
 class LaunchError(Qwen3VLLMError):
-    """Something that can be seen before boot makes it pointless; the message says what to change."""
+    """The server could not work, as is seen before it boots; the message says what to change."""
 
 
 class ServerDied(Qwen3VLLMError):

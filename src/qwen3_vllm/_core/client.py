@@ -57,20 +57,20 @@ class Client(ABC, Generic[S]):
         return self._transport.usage.usage
 
     def reset_usage(self) -> None:
-        """Let `usage` count from here; `count_usage` counts a block of calls without that."""
+        """Let `usage` count from zero; `count_usage` counts a block of calls without this."""
         self._transport.usage.reset()
 
     def wait_until_ready(self, timeout: float = 600.0) -> None:
         """Return when the server answers a real request: for a service that starts beside its server.
 
-        What a server that is loading does is waited for: refused connections, 404, 500 and above, silence.
+        It waits through what a loading server does: refused connections, 404, 500 and above, silence.
 
         Args:
             timeout: Seconds, in all.
 
         Raises:
-            RequestTimeoutError: It was not ready in time; says what was the matter last.
-            Qwen3VLLMError: What waiting does not mend: a wrong key, another kind of server, a wrong template.
+            RequestTimeoutError: It was not ready in time; says what was wrong at the end.
+            Qwen3VLLMError: What waiting cannot fix: a wrong key, another kind of server, a wrong template.
         """
         waiting = Waiting(timeout)
         while True:
@@ -110,7 +110,7 @@ class Client(ABC, Generic[S]):
 
     @abstractmethod
     def _learned(self) -> Learned:
-        """The model and the numbers of a vector, as far as they are known."""
+        """The model and the dimensions, as far as they are known."""
 
     @abstractmethod
     def _begin(self, settings: S) -> None:

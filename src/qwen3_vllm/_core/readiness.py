@@ -1,4 +1,4 @@
-"""Waiting for a server that starts beside its client: what mends itself, and when to try again."""
+"""Waiting for a server that starts beside its client: what passes by itself, and when to try again."""
 
 from time import monotonic
 
@@ -27,7 +27,7 @@ class Waiting:
 
         Raises:
             RequestTimeoutError: There is no time for another.
-            Qwen3VLLMError: `error`, which waiting does not mend.
+            Qwen3VLLMError: `error`, which waiting cannot fix.
         """
         if not _mends_itself(error):
             raise error

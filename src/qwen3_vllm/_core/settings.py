@@ -54,30 +54,30 @@ class ServerSettings(Options):
     """Options of any client of a vLLM server. An option given as None has its default.
 
     Attributes:
-        base_url: Server's address, with or without `/v1`; a list, or with commas between them, of servers of
-            one model, which share the work.
-        model: Name the server knows the model by. None: the first of `/v1/models`, asked once.
-        api_key: Sent as a bearer token [VLLM_API_KEY], `Bearer` before it is left out; never shown, never
-            serialised. "": none, whatever the environment has. A function, sync or async, is called for each
-            request, on a thread of this library, and once more after a 401.
-        timeout: Seconds one request may take in all, from connecting to the last byte of the answer.
-        total_timeout: Seconds one call of a client may take in all: each request, each wait, the questions
-            before the first. None: no limit but each request's `timeout`.
+        base_url: Server's address, with or without `/v1`. Several, as a list or separated by commas: servers
+            of one model, which share the work.
+        model: The model's name at the server. None: the first of `/v1/models`, asked once.
+        api_key: Sent as a bearer token [VLLM_API_KEY]; a `Bearer` before it is dropped. Never shown, logged
+            or serialised. "": no key, whatever the environment has. A function, sync or async, is called for
+            each request, on a thread of this library, and once more after a 401.
+        timeout: Seconds for one request, from connecting to the last byte of the response.
+        total_timeout: Seconds for one call of a client, with all its requests and waits. None: no limit but
+            each request's `timeout`.
         max_retries: How often a failed request is sent again: lost connections, time-outs (once), 429,
             500, 502, 503 (after what Retry-After says) and 504.
-        max_concurrency: Requests in flight at most, whatever number of calls they belong to, and of servers;
-            fewer at a server while it says 503 or 429, or is too slow for `timeout`.
-        batch_size: Texts a request, at most.
+        max_concurrency: Maximum concurrent requests, across all calls and servers; a server gets fewer while
+            it responds with 503 or 429, or is too slow for `timeout`.
+        batch_size: Maximum texts per request.
         instruction: Task sentence for queries, in English even for other languages (Qwen's advice).
-        default_headers: More HTTP headers for each request; never shown, never serialised.
-        verify: Whose certificates to trust. True: the system's authorities, or those of SSL_CERT_FILE,
-            SSL_CERT_DIR or REQUESTS_CA_BUNDLE. A path: the authorities in this file or folder. An SSLContext:
-            what it says. False: everybody's, with a warning.
-        cert: A certificate to show to the server: a PEM file, or one and that of its key.
-        proxy: URL of an HTTP proxy; False or "": none. None: HTTP_PROXY, HTTPS_PROXY or ALL_PROXY of the
+        default_headers: More HTTP headers for each request; secret, like `api_key`.
+        verify: Which certificates to accept. True: those signed by the system's authorities, or those of
+            SSL_CERT_FILE, SSL_CERT_DIR or REQUESTS_CA_BUNDLE. A path: by the authorities in this file or
+            folder. An SSLContext: as it says. False: all, with a warning.
+        cert: A client certificate: a PEM file, or the files of the certificate and of its key.
+        proxy: URL of an HTTP proxy; False or "": no proxy. None: HTTP_PROXY, HTTPS_PROXY or ALL_PROXY of the
             environment, unless NO_PROXY names the server.
-        invalid_text: What becomes of texts with lone surrogates, which UTF-8 cannot hold. "error": InputError
-            with their indexes. "replace": each is sent as U+FFFD, with one warning per call.
+        invalid_text: What to do with texts that have lone surrogates, which UTF-8 cannot encode. "error":
+            InputError with their indexes. "replace": each is sent as U+FFFD, with one warning per call.
         extra_body: More fields for each request to the model.
     """
 
@@ -173,10 +173,10 @@ class EmbeddingSettings(ServerSettings):
 
     Attributes:
         base_url: [QWEN3_EMBEDDING_URL], default `http://127.0.0.1:8000/v1`.
-        dimensions: Length of the vectors, cut as Matryoshka embeddings are. None: the model's own.
+        dimensions: Dimensions of the vectors, cut as Matryoshka embeddings are. None: the model's own.
         truncate: Cut texts longer than the server's context. False: raise TooLongError.
-        wire_dtype: The type that vectors travel in. "float16" halves the bytes, at an error under 1e-3 in
-            cosine, from vLLM 0.13; older ones send float32. Vectors come back as float32 anyway.
+        wire_dtype: Type of the components in responses. "float16" halves the bytes, with an error below 1e-3
+            in cosine, from vLLM 0.13; older servers send float32. Vectors are returned as float32 either way.
     """
 
     base_url: str | Sequence[str] = Field(
@@ -193,12 +193,12 @@ class RerankSettings(ServerSettings):
     Attributes:
         base_url: [QWEN3_RERANKER_URL], default `http://127.0.0.1:8001`.
         template: Who applies the chat template. "auto" asks the server. "client": this client, which sends
-            finished prompts. "server": the server, which gets raw texts. A server that contradicts either is
-            an error.
+            finished prompts. "server": the server, which gets raw texts. A server that contradicts either
+            option is an error.
         max_tokens_per_doc: Keep this many of a document's tokens. None: what fits the server's context.
         truncate: Cut documents that do not fit the context. False: raise TooLongError.
         tokenizer: The model's tokenizer.json, or a folder with it, to cut documents exactly where the server
-            has no /tokenize; needs the extra `tokenizers`. None: they are cut by their bytes there.
+            has no /tokenize; needs the extra `tokenizers`. None: they are cut by bytes there.
     """
 
     base_url: str | Sequence[str] = Field(

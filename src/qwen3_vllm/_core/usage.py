@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Usage:
     """Requests that were answered with embeddings or scores of a caller's texts.
 
-    What is sent again, or in halves, counts once it is answered; what texts share is sent, and counts, once.
+    A request that is sent again, or in halves, counts once; so does a text that occurs several times.
     Questions about the server, and counting tokens before a text is cut, are left out.
 
     Attributes:

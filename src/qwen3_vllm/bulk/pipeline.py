@@ -50,7 +50,7 @@ def embed_stream(
         `CHUNK_DOCUMENTS` at a time.
 
     Raises:
-        Qwen3VLLMError: The server failed. What was yielded before is all there is up to some document.
+        Qwen3VLLMError: The server failed. What was yielded before is complete up to some document.
     """
 
     async def embed(chunk: list[tuple[Id, str]]) -> tuple[list[Id], Vectors, Truncation]:

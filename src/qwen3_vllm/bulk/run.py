@@ -32,7 +32,7 @@ from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
 
 logger = logging.getLogger(__name__)
 
-# 64 MiB of vectors of 1024 numbers.
+# 64 MiB of vectors of 1,024 dimensions.
 PART_ROWS = 32 * CHUNK_DOCUMENTS
 _SAMPLE_CHARACTERS = 20_000
 
@@ -90,8 +90,8 @@ def embed_files(
     Raises:
         ConfigurationError: An input that is not there or cannot be read, an output of other inputs or
             options, or in use.
-        Qwen3VLLMError: The server failed, or an input changed. What is done stays; the same call goes on
-            from there.
+        Qwen3VLLMError: The server failed, or an input changed. What is done stays; the same call resumes
+            it.
     """
     EmbedFiles(
         inputs=inputs,
@@ -149,7 +149,7 @@ def _saying_what_is_kept(out: str | Path) -> Iterator[None]:
         yield
     except (Qwen3VLLMError, OSError) as error:
         if not isinstance(error, ConfigurationError):
-            error.add_note(f"What is done is kept in {out}: run the same again to go on from there.")
+            error.add_note(f"What is done is kept in {out}: run the same again to resume it.")
         raise
 
 
@@ -217,7 +217,7 @@ def _begin(
     options: Mapping[str, Any],
     inputs: Sequence[Input],
 ) -> Job:
-    """Meet the server, and make sure that the output gets vectors of one model only."""
+    """Ask the server, and make sure that the output gets vectors of one model only."""
     model = server_of(client).model
     client = pinned(client, model)  # from now on no other model of that server will do
     (probe,) = client.embed_documents([PROBE])
@@ -231,7 +231,7 @@ def _begin(
 
 
 def _tokens_per_character(job: Job, part: Part) -> float | None:
-    """Tokens a character, counted by the server on the first documents of a part."""
+    """Tokens per character, counted by the server on the first documents of a part."""
     sample = ""
     for row in Reader(job.sources[part.source], job.fields).rows(part):
         if row is not None and isinstance(row.text, str):

@@ -22,7 +22,7 @@ def command_of(plan: Plan) -> Command:
     """Build the command of a plan; starts nothing.
 
     Raises:
-        LaunchError: The options contradict each other, the checkpoint or the machine; every reason is told.
+        LaunchError: The options contradict each other, the checkpoint or the machine; says every reason.
     """
     wrong = contradictions(plan) + in_environment(plan.environment, plan.vllm)
     if wrong:
@@ -112,13 +112,13 @@ def running(
 
 
 def default_log_path(options: ServeOptions) -> Path:
-    """One file a role and port, in the user's state folder."""
+    """One file per role and port, in the user's state folder."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return state / "qwen3-vllm" / f"{options.role}-{options.served_port}.log"
 
 
 def _without_users(command: Command, environment: Mapping[str, str]) -> Command:
-    """Leave alone what the user has set himself."""
+    """Leave alone what the user has set."""
     own = {name for name in command.env if name in environment and not name.startswith("QWEN3_VLLM_")}
     notes = [f"{name}: {environment[name]}, from your environment" for name in sorted(own)]
     env = {name: value for name, value in command.env.items() if name not in own}

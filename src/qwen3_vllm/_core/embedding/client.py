@@ -1,4 +1,4 @@
-"""EmbeddingClient: texts in, unit vectors out, from a vLLM server of Qwen3-Embedding."""
+"""EmbeddingClient: texts in, L2-normalised vectors out, from a vLLM server of Qwen3-Embedding."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from qwen3_vllm._core.vllm_api.embeddings import Vectors
 
 
 class EmbeddingClient(Client[EmbeddingSettings]):
-    """Embeds queries and documents; the options are those of `EmbeddingSettings`, and stay in `settings`.
+    """Embeds queries and documents; the options are those of `EmbeddingSettings`, and are kept in `settings`.
 
     Sync and async, safe in threads, in any event loop and after a fork; nothing must be closed. Nothing is
     sent before the first call.
@@ -37,7 +37,7 @@ class EmbeddingClient(Client[EmbeddingSettings]):
 
     @takes_options_of(EmbeddingSettings)
     def with_options(self, **changes: Any) -> "EmbeddingClient":
-        """Make a client with other options, which are checked; it asks its server anew."""
+        """Make a client with other options, which are checked; it asks its server again."""
         return type(self)(**{**dict(self._settings), **changes})
 
     def embed_queries(
@@ -46,12 +46,12 @@ class EmbeddingClient(Client[EmbeddingSettings]):
         """Embed queries, each with the instruction before it.
 
         Args:
-            texts: Queries. `[]` gives shape (0, dimensions or 0) without a request.
+            texts: Queries. `[]` returns shape (0, dimensions or 0) without a request.
             instruction: For this call instead of the client's: one, or one for each query. `""` embeds
                 queries bare.
 
         Returns:
-            float32, shape (len(texts), dimensions), in order, rows of length 1.
+            float32, shape (len(texts), dimensions), in order, L2-normalised rows.
 
         Raises:
             InputError: Texts that cannot be embedded; names their indexes.
@@ -84,9 +84,9 @@ class EmbeddingClient(Client[EmbeddingSettings]):
             return (await self._transport.arun(self._flows.embed_documents(texts, collector), call)).vectors
 
     def embed_documents_as_lists(self, texts: Sequence[str], *, show_progress: bool = False) -> Lists:
-        """Embed documents into lists of floats, as frameworks want them; else as `embed_documents`.
+        """Embed documents into lists of floats, as frameworks need them; otherwise as `embed_documents`.
 
-        Floats cost some 15 µs a vector of 1,024. They are made while other requests are under way.
+        Floats cost about 15 µs per vector of 1,024 dimensions, made while other requests are under way.
         """
         collector = Collector(as_lists=True, show_progress=show_progress)
         with self._observed() as call:
@@ -99,10 +99,10 @@ class EmbeddingClient(Client[EmbeddingSettings]):
             return (await self._transport.arun(self._flows.embed_documents(texts, collector), call)).lists
 
     def cache_namespace(self, role: CacheRole, *, instruction: str | None = None) -> str:
-        """Name a place for cached vectors, so that no lookup gives a vector of another kind.
+        """Name a place for cached vectors, so that no lookup returns a vector of another kind.
 
         Different for queries and documents, models, checkpoints, dimensions and, for queries, instructions.
-        The server is asked, once, what it serves: it must run.
+        The server is asked once what it serves, so it must be running.
 
         Args:
             role: "query" or "document".
@@ -153,6 +153,6 @@ async def aembed_reporting(client: EmbeddingClient, texts: Sequence[str], report
 
 
 def floats_of_one(vectors: Vectors) -> list[float]:
-    """The numbers of the vector of one query."""
+    """The components of the vector of one query."""
     numbers: list[float] = vectors[0].tolist()
     return numbers

@@ -21,7 +21,7 @@ class Buffer:
         return len(self._memory)
 
     def of(self, size: int) -> memoryview:
-        """Bytes with anything in them, which the next call may give again."""
+        """Uninitialised bytes; the next call may return the same memory."""
         if size > len(self._memory):
             self._memory = bytearray(size)
         return memoryview(self._memory)[:size]

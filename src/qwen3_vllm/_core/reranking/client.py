@@ -14,10 +14,10 @@ from qwen3_vllm._core.telemetry import Learned
 
 
 class RerankClient(Client[RerankSettings]):
-    """Scores and ranks documents; the options are those of `RerankSettings`, and stay in `settings`.
+    """Scores and ranks documents; the options are those of `RerankSettings`, and are kept in `settings`.
 
     Sync and async, safe in threads, in any event loop and after a fork; nothing must be closed. Nothing is
-    sent before the first call. Then the server is asked once who builds the prompt, and asked again when it
+    sent before the first call. Then the server is asked once who applies the chat template, and again when it
     has been restarted with another set-up.
     """
 
@@ -34,7 +34,7 @@ class RerankClient(Client[RerankSettings]):
 
     @takes_options_of(RerankSettings)
     def with_options(self, **changes: Any) -> "RerankClient":
-        """Make a client with other options, which are checked; it asks its server anew."""
+        """Make a client with other options, which are checked; it asks its server again."""
         return type(self)(**{**dict(self._settings), **changes})
 
     def score(
@@ -44,7 +44,7 @@ class RerankClient(Client[RerankSettings]):
 
         Args:
             query: One for all documents, or one for each.
-            documents: `[]` gives shape (0,) without a request.
+            documents: `[]` returns shape (0,) without a request.
             instruction: The task sentence, for this call instead of the client's.
 
         Returns:
@@ -52,7 +52,7 @@ class RerankClient(Client[RerankSettings]):
 
         Raises:
             InputError: Texts that cannot be scored; names their indexes.
-            WrongServerError: The server is no Qwen3 reranker; says what to start instead.
+            WrongServerError: The server is not a Qwen3 reranker; says what to start instead.
             Qwen3VLLMError: What else can go wrong, see `qwen3_vllm.errors`. Whatever it is, `error.partial`
                 has the scores of the other documents, and `error.errors` the failures by index.
         """

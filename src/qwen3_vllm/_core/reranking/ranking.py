@@ -50,10 +50,10 @@ def select(
         items: What `results` rank: documents or nodes.
         top_n: Results to keep; None for all.
         score_threshold: Leaves out results with a lower relevance_score, before ranking by a mix.
-        combine: Gives the number to rank by; None ranks by relevance_score.
+        combine: Returns the number to rank by; None ranks by relevance_score.
 
     Raises:
-        InputError: `combine` gave something that is not a number.
+        InputError: `combine` returned something that is not a number.
     """
     kept = [r for r in results if score_threshold is None or r.relevance_score >= score_threshold]
     if combine is None:

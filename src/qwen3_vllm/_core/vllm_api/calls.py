@@ -31,7 +31,7 @@ _LIST_BYTES = 2**24  # of models
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer; header names in lower case. `content` is lent: only until the answer is read.
+    """One HTTP answer; header names in lower case. `content` is valid only until `decode` returns.
 
     Attributes:
         mask: Hides what was sent in confidence; for every word of the server's that is repeated.

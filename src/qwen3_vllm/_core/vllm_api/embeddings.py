@@ -106,7 +106,7 @@ def embed_letter(
 
 
 def embed_unchecked(model: str, inputs: Sequence[str | TokenIds], encoding: Encoding) -> Call[Vectors]:
-    """Embed `inputs`, rows as long as the server makes them: for whoever examines the server itself."""
+    """Embed `inputs`, rows as the server returns them, to examine the server itself."""
     body: dict[str, Any] = {"model": model, "input": list(inputs)}
     if encoding != "unset":
         body["encoding_format"] = encoding
