@@ -19,6 +19,7 @@ PAGES = (
     "docs/llama-index.md",
     "docs/options.md",
     "docs/tasks/long-documents.md",
+    "docs/usage.md",
 )
 
 

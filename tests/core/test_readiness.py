@@ -1,6 +1,7 @@
 """Waiting until a server answers a real request."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -51,9 +52,15 @@ def test_it_returns_when_a_request_is_answered(make: Any, server: FakeVLLM, faul
         assert client.usage.requests == 0
 
 
-def test_a_timeout_says_what_was_the_matter_last(wait: Wait) -> None:
+def test_what_is_the_matter_is_said_at_last_and_once_meanwhile(
+    wait: Wait, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     with pytest.raises(errors.RequestTimeoutError, match=r"not ready within 60 s.*Cannot connect"):
         wait(EmbeddingClient(base_url="http://127.0.0.1:9"), 60)
+
+    (told,) = caplog.messages
+    assert told.startswith("Waiting for the server: Cannot connect")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """Waiting for a server that starts beside its client: what passes by itself, and when to try again."""
 
+import logging
 from time import monotonic
 
 from qwen3_vllm import errors
+
+logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
@@ -17,6 +20,7 @@ class Waiting:
         self._timeout = timeout
         self._until = monotonic() + timeout
         self._pause = _FIRST_PAUSE
+        self._told = ""
 
     @property
     def seconds_left(self) -> float:
@@ -36,6 +40,9 @@ class Waiting:
             raise errors.RequestTimeoutError(
                 f"The server was not ready within {self._timeout:g} s. At last: {error}", "total_timeout"
             ) from error
+        if str(error) != self._told:
+            logger.info("Waiting for the server: %s", error)
+            self._told = str(error)
         self._pause = min(2 * pause, _LONGEST_PAUSE)
         return pause
 
