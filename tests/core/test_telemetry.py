@@ -183,6 +183,26 @@ def test_what_is_sent_again_is_seen(recorded: Recorded, server: SocketServer) ->
     ] * 2
 
 
+def test_of_several_servers_those_that_answered_are_named(recorded: Recorded, server: SocketServer) -> None:
+    texts = [f"text {number}" for number in range(9)]
+    with serve(FakeVLLM("embedding", version="0.12.0")) as other:
+        both = EmbeddingClient(base_url=[server.base_url, other.base_url], batch_size=1, max_retries=0)
+        both.embed_documents(texts)
+        other.fault = always(instead(502), "/v1/embeddings")
+        both.embed_documents(texts)
+
+    by_both, by_one = (dict(span.attributes or {}) for span in recorded.spans)
+    assert by_both["server.address"] == "127.0.0.1"
+    assert "server.port" not in by_both
+    assert set(by_both["qwen3_vllm.servers"]) == {f"127.0.0.1:{each.port}" for each in (server, other)}  # type: ignore[arg-type]
+    assert (by_one["server.port"], by_one["qwen3_vllm.batches"]) == (server.port, 9)
+    assert by_one["qwen3_vllm.retries"] == len(recorded.spans[1].events) >= 1
+    assert recorded.spans[1].events[0].attributes == {
+        "error.type": "ServerError",
+        "http.response.status_code": 502,
+    }
+
+
 def test_an_error_is_named_and_its_message_is_not_kept(
     recorded: Recorded, server: SocketServer, embed: Embed
 ) -> None:

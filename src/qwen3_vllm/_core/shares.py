@@ -21,6 +21,7 @@ Part: TypeAlias = Flow[tuple[Mapping[int, errors.Qwen3VLLMError], R]]
 class _Share:
     indexes: list[int]
     avoid: object = None
+    because: errors.Qwen3VLLMError | None = None
 
 
 def share_out(
@@ -55,10 +56,11 @@ def share_out(
             failures.update(failed)
             movable = [index for index, error in failed.items() if may_succeed_elsewhere(error)]
             if movable and ended.by is not None:
-                again.append(_Share(movable, ended.by))  # noqa: B023
+                again.append(_Share(movable, ended.by, failed[movable[0]]))  # noqa: B023
 
         avoid = {number: share.avoid for number, share in enumerate(todo) if share.avoid is not None}
-        yield Shares([_flow_of(work, share.indexes) for share in todo], deliver, bulk, avoid)
+        because = {number: share.because for number, share in enumerate(todo) if share.because is not None}
+        yield Shares([_flow_of(work, share.indexes) for share in todo], deliver, bulk, avoid, because)
         if not again or not left:
             break
         for share in again:

@@ -6,7 +6,7 @@ repeat texts in their messages.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -63,10 +63,7 @@ class ObservedCall:
         self, operation: str, addresses: Sequence[str], learned: Callable[[], tuple[str | None, int | None]]
     ) -> None:
         self._operation, self._learned = operation, learned
-        servers = [URL(address) for address in addresses]
-        self._server: Attributes = {"server.address": ", ".join(server.host or "" for server in servers)}
-        if len(servers) == 1:
-            self._server["server.port"] = servers[0].port or 0
+        self._addresses, self._answered = addresses, set[str]()
         self._usage = Usage()
         self._sent_again: list[tuple[int, Attributes]] = []
         self._began = time.perf_counter()
@@ -102,8 +99,9 @@ class ObservedCall:
         """Make this call the parent of all that the current task does; the task is for this call alone."""
         context.attach(self._context)
 
-    def answered(self, tokens: int | None) -> None:
+    def answered(self, address: str, tokens: int | None) -> None:
         """Note a request answered with embeddings or scores; None: its tokens were not reported."""
+        self._answered.add(address)
         self._usage += Usage(1, tokens or 0, int(tokens is None))
 
     def sent_again(self, error: Exception) -> None:
@@ -119,7 +117,7 @@ class ObservedCall:
         attributes: Attributes = {
             "gen_ai.operation.name": self._operation,
             "gen_ai.provider.name": "vllm",
-            **self._server,
+            **_server_of(self._answered if len(self._answered) == 1 else self._addresses),
         }
         if model is None:
             return self._operation, attributes
@@ -134,9 +132,20 @@ class ObservedCall:
         }
         if dimensions is not None:
             details["gen_ai.embeddings.dimension.count"] = dimensions
+        if len(self._answered) > 1:
+            details["qwen3_vllm.servers"] = sorted(URL(address).authority for address in self._answered)
         if counted:
             details["gen_ai.usage.input_tokens"] = self._usage.tokens
         return details
+
+
+def _server_of(addresses: Collection[str]) -> Attributes:
+    """The server that did it, or the hosts of several."""
+    servers = [URL(address) for address in addresses]
+    found: Attributes = {"server.address": ", ".join(sorted({server.host or "" for server in servers}))}
+    if len(servers) == 1:
+        found["server.port"] = servers[0].port or 0
+    return found
 
 
 def headers_of_context() -> Mapping[str, str]:

@@ -30,7 +30,7 @@ class Observer(Protocol):
     def begin_requests(self) -> None:
         """Make this call the parent of all that the current task does; the task is for this call alone."""
 
-    def answered(self, tokens: int | None) -> None:
+    def answered(self, address: str, tokens: int | None) -> None:
         """Note a request answered with embeddings or scores; None: its tokens were not reported."""
 
     def sent_again(self, error: Exception) -> None:
@@ -49,7 +49,7 @@ class _Nobody:
     def begin_requests(self) -> None:
         pass
 
-    def answered(self, tokens: int | None) -> None:
+    def answered(self, address: str, tokens: int | None) -> None:
         pass
 
     def sent_again(self, error: Exception) -> None:

@@ -51,12 +51,14 @@ class Shares:
         deliver: Given the index of a part and how it ended, as it ends.
         bulk: Whether this is much work that nobody waits for.
         avoid: Servers that have failed a part before, by its index.
+        because: What they failed it with, likewise.
     """
 
     work: Sequence[Callable[[Any], "Flow[tuple[Mapping[int, errors.Qwen3VLLMError], Any]]"]]
     deliver: Callable[[int, Ended], object]
     bulk: bool = False
     avoid: Mapping[int, object] = field(default_factory=dict)
+    because: Mapping[int, errors.Qwen3VLLMError] = field(default_factory=dict)
 
 
 # A flow yields rounds, or shares where a client has several servers, and resumes when all their results are

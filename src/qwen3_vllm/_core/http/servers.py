@@ -87,6 +87,8 @@ class Servers(Runner, Generic[M]):
 
         async def send_off(step: Round | Shares) -> None:
             shares = _as_share(step) if isinstance(step, Round) else step
+            for error in shares.because.values():
+                observer.sent_again(error)
             pending = dict(enumerate(shares.work))
             if not await deadline.met_by(self._work_off(shares, pending, run)):
                 late = Ended(None, {}, deadline.missed())

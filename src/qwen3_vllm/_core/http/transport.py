@@ -165,7 +165,7 @@ class Transport(Runner):
         result = await self._send(call, progress, tokens)
         if step.is_usage and not isinstance(result, errors.Qwen3VLLMError):
             note(Usage(1, tokens[-1], 0) if tokens else Usage(1, 0, 1), self.usage)
-            progress.observer.answered(tokens[-1] if tokens else None)
+            progress.observer.answered(self.root, tokens[-1] if tokens else None)
         if not call.tentative:
             progress.note(call.path, result, at_once)
         step.deliver(index, result)
