@@ -8,7 +8,7 @@ from time import sleep
 from typing import Any, ClassVar, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar
 
 from qwen3_vllm._core.http.flow import Flow
-from qwen3_vllm._core.http.transport import Runner
+from qwen3_vllm._core.http.runner import Runner
 from qwen3_vllm._core.readiness import Waiting
 from qwen3_vllm._core.settings import ServerSettings, addresses_of, check_picklable
 from qwen3_vllm._core.telemetry import Learned, Observer, Operation, observe

@@ -12,8 +12,9 @@ from qwen3_vllm._core.embedding.truncation import Fitted
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.group import Check
+from qwen3_vllm._core.http.runner import Runner
 from qwen3_vllm._core.http.servers import Servers
-from qwen3_vllm._core.http.transport import Runner, Transport
+from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.settings import EmbeddingSettings, of_each_server
 from qwen3_vllm._core.shares import ask_any, share_out
 from qwen3_vllm._core.texts import Failures

@@ -9,7 +9,8 @@ from qwen3_vllm._core.http.flow import Deadline, Ended, Flow, Round, Shares, dri
 from qwen3_vllm._core.http.group import Check, Group, Server
 from qwen3_vllm._core.http.loop import PerLoop, now
 from qwen3_vllm._core.http.retries import may_succeed_elsewhere
-from qwen3_vllm._core.http.transport import Runner, Transport
+from qwen3_vllm._core.http.runner import Runner
+from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.settings import ServerSettings
 from qwen3_vllm._core.telemetry import Observer
 from qwen3_vllm._core.usage import UsageCount

@@ -1,21 +1,16 @@
-"""Runs flows against one server: rounds of calls at once, and the attempts of each.
-
-All flows of a process run on one event loop in a background thread, over one pool of connections.
-"""
+"""Runs flows against one server: rounds of calls at once, and the attempts of each."""
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.http.exchange import Exchange
 from qwen3_vllm._core.http.flow import Deadline, Flow, Round, Shares, drive
 from qwen3_vllm._core.http.load import Load, Tries
 from qwen3_vllm._core.http.loop import PerLoop, background, now
-from qwen3_vllm._core.http.retries import may_stop_all, refuses_route, stops_all
-from qwen3_vllm._core.http.unpatched import run_on
+from qwen3_vllm._core.http.progress import Progress
+from qwen3_vllm._core.http.runner import Runner
 from qwen3_vllm._core.settings import ServerSettings
 from qwen3_vllm._core.telemetry import NOBODY, Observer
 from qwen3_vllm._core.usage import Usage, UsageCount, note
@@ -24,37 +19,6 @@ from qwen3_vllm._core.vllm_api.calls import Call, health
 T = TypeVar("T")
 
 _HUNG = 2.5  # time limits without any answer, after which what has waited for its turn is not sent
-
-
-class Runner(ABC):
-    """Runs flows, whatever number of servers is behind it.
-
-    Attributes:
-        root: Where they are, for messages.
-        usage: What they have done for the caller.
-    """
-
-    usage: UsageCount
-
-    def count_in(self, usage: UsageCount) -> None:
-        """Count together with others from here on."""
-        self.usage = usage
-
-    @property
-    @abstractmethod
-    def root(self) -> str: ...
-
-    @abstractmethod
-    async def _drive(self, flow: Flow[T], observer: Observer) -> T: ...
-
-    def run(self, flow: Flow[T], observer: Observer = NOBODY) -> T:
-        """Run a flow to its end from sync code."""
-        return run_on(background.get(), self._drive(flow, observer))
-
-    async def arun(self, flow: Flow[T], observer: Observer = NOBODY) -> T:
-        """Run a flow to its end; cancelling ends its requests."""
-        loop = background.get()
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._drive(flow, observer), loop))
 
 
 class Transport(Runner):
@@ -123,7 +87,7 @@ class Transport(Runner):
 
     async def drive(self, flow: Flow[T], deadline: Deadline, observer: Observer = NOBODY) -> T:
         """Run a flow to its end, on the loop."""
-        progress = _Progress(observer)
+        progress = Progress(observer)
 
         async def send_off(step: Round | Shares) -> None:
             assert isinstance(step, Round)  # shares are for those who have several servers
@@ -134,7 +98,7 @@ class Transport(Runner):
         finally:
             self._load.get().outage.tell()
 
-    async def _round(self, step: Round, progress: "_Progress", deadline: Deadline) -> None:
+    async def _round(self, step: Round, progress: Progress, deadline: Deadline) -> None:
         progress.fatal = progress.hung
         progress.refused.clear()
         pending = dict(enumerate(step.calls))
@@ -143,7 +107,7 @@ class Transport(Runner):
             for index in pending:
                 step.deliver(index, late)
 
-    async def _answer(self, step: Round, pending: dict[int, Call[Any]], progress: "_Progress") -> None:
+    async def _answer(self, step: Round, pending: dict[int, Call[Any]], progress: Progress) -> None:
         """Deliver each result as it comes; `pending` keeps the calls that the time is not enough for."""
         waiting = iter(list(pending.items()))
 
@@ -159,7 +123,7 @@ class Transport(Runner):
             for _ in range(min(self._at_once, len(pending))):
                 group.create_task(work())
 
-    async def _answer_one(self, index: int, call: Call[Any], step: Round, progress: "_Progress") -> None:
+    async def _answer_one(self, index: int, call: Call[Any], step: Round, progress: Progress) -> None:
         at_once = self._load.get().limit.allowed
         tokens: list[int] = []
         result = await self._send(call, progress, tokens)
@@ -170,9 +134,7 @@ class Transport(Runner):
             progress.note(call.path, result, at_once)
         step.deliver(index, result)
 
-    async def _send(
-        self, call: Call[T], progress: "_Progress", tokens: list[int]
-    ) -> T | errors.Qwen3VLLMError:
+    async def _send(self, call: Call[T], progress: Progress, tokens: list[int]) -> T | errors.Qwen3VLLMError:
         """Send a call until it is answered or fails for good; the tokens of the last attempt are noted."""
         load = self._load.get()
         began = now()
@@ -206,35 +168,6 @@ class Transport(Runner):
                         delay = again
             if delay > 0:
                 await asyncio.sleep(delay)
-
-
-@dataclass(slots=True)
-class _Progress:
-    """Whether the server has answered one flow at all lately.
-
-    Attributes:
-        observer: Is shown what happens.
-        in_vain: Calls in a row that a sick server failed.
-        hung: What every further call of the flow would end in.
-        fatal: What every further call of this round would end in.
-        refused: What every further call of this round to these routes would end in.
-    """
-
-    observer: Observer
-    in_vain: int = 0
-    hung: errors.RequestTimeoutError | None = None
-    fatal: errors.Qwen3VLLMError | None = None
-    refused: dict[str, errors.ServerError] = field(default_factory=dict)
-
-    def note(self, path: str, result: object, at_once: int) -> None:
-        """Note what a call ended in, which was one of `at_once` in flight."""
-        self.in_vain = self.in_vain + 1 if may_stop_all(result) else 0
-        if refuses_route(result):
-            self.refused[path] = cast(errors.ServerError, result)
-        if stops_all(result) or self.in_vain > at_once:
-            self.fatal = cast(errors.Qwen3VLLMError, result)
-            if isinstance(result, errors.RequestTimeoutError):
-                self.hung = result
 
 
 def _full_stop(words: str) -> str:
