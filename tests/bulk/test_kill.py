@@ -17,7 +17,7 @@ from qwen3_vllm.bulk import embed_files, pipeline
 from tests.bulk.runs import Canned, errors, ids, vectors, write_lines
 from tests.faults import Reply, Request, serve
 
-ROWS = 60
+ROWS = 40
 
 
 class Killed(BaseException):
@@ -27,15 +27,15 @@ class Killed(BaseException):
 def write_input(path: Path) -> Path:
     lines = [f'{{"id": "d{n}", "text": "document {n}"}}' for n in range(ROWS)]
     lines[17] = "no JSON"
-    lines[44] = '{"id": "d44"}'
+    lines[34] = '{"id": "d34"}'
     return write_lines(path, lines)
 
 
 def check(out: Path, canned: Canned) -> None:
-    good = [n for n in range(ROWS) if n not in (17, 44)]
+    good = [n for n in range(ROWS) if n not in (17, 34)]
     assert ids(out) == [f"d{n}" for n in good]
     np.testing.assert_allclose(vectors(out), [canned.vector(f"document {n}") for n in good], rtol=1e-6)
-    assert [each["row"] for each in errors(out)] == [18, 45]
+    assert [each["row"] for each in errors(out)] == [18, 35]
     assert list((out / "_progress").iterdir()) == []
 
 
@@ -83,16 +83,16 @@ def test_a_run_cut_off_at_any_step_on_the_disk_goes_on_without_a_trace(
                 patch.setattr(Path, "unlink", countdown(Path.unlink))
                 patch.setattr(os, "fsync", countdown(os.fsync))
                 try:
-                    embed_files([path], out, client=EmbeddingClient(base_url=left.base_url), part_rows=30)
+                    embed_files([path], out, client=EmbeddingClient(base_url=left.base_url), part_rows=20)
                     break
                 except Killed:
                     pass
             chunks_before = len(list((out / "_progress").glob("*.arrow")))
             parts_before = len(list(out.glob("*.parquet")))
             canned.texts.clear()
-            embed_files([path], out, client=client, part_rows=30)
+            embed_files([path], out, client=client, part_rows=20)
             check(out, canned)
-            missing = ROWS - max(30 * parts_before, 10 * chunks_before)
+            missing = ROWS - max(20 * parts_before, 10 * chunks_before)
             assert len(canned.documents()) <= missing, f"step {step}: asked again for what was done"
     assert step > 50
 
@@ -140,14 +140,14 @@ def test_kill_9_at_random_points_loses_and_doubles_nothing(
     tmp_path: Path, killing_server: tuple[str, Canned, Callable[[int], None], dict[str, int]]
 ) -> None:
     url, canned, kill_at, victim = killing_server
-    path = write_lines(tmp_path / "in.txt", (f"document {n}" for n in range(6000)))
+    path = write_lines(tmp_path / "in.txt", (f"document {n}" for n in range(4000)))
     out = tmp_path / "out"
     chunk = 64
     small = f"from qwen3_vllm.bulk import pipeline; pipeline.CHUNK_DOCUMENTS = {chunk}"
     command = [sys.executable, "-c", f"{small}; from qwen3_vllm.cli import app; app()", "embed", str(path)]
-    command += ["-o", str(out), "--base-url", url, "--part-rows", "2000"]
+    command += ["-o", str(out), "--base-url", url, "--part-rows", "1500"]
     asked: list[str] = []
-    for texts in (3, *random.Random(7).sample(range(300, 2500), 2), 10**9):
+    for texts in (3, random.Random(7).randrange(300, 2500), 10**9):
         kill_at(texts)
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         victim["pid"] = process.pid
@@ -155,7 +155,7 @@ def test_kill_9_at_random_points_loses_and_doubles_nothing(
         victim.clear()
         asked += canned.documents()
         assert process.returncode == (0 if texts == 10**9 else -signal.SIGKILL), words
-    assert ids(out) == [f"{path}:{n + 1}" for n in range(6000)]
-    np.testing.assert_allclose(vectors(out), [canned.vector(f"document {n}") for n in range(6000)], rtol=1e-6)
+    assert ids(out) == [f"{path}:{n + 1}" for n in range(4000)]
+    np.testing.assert_allclose(vectors(out), [canned.vector(f"document {n}") for n in range(4000)], rtol=1e-6)
     # Each kill costs at most three chunks at the server, and three on their way to the disk.
-    assert len(asked) <= 6000 + 3 * 6 * chunk
+    assert len(asked) <= 4000 + 2 * 6 * chunk

@@ -114,18 +114,18 @@ def test_a_process_on_an_ascii_console_prints_and_exits_0(corpus: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
-@pytest.mark.parametrize("as_json", [[], ["--json"]])
-def test_a_full_output_is_an_error(corpus: Path, as_json: list[str]) -> None:
+@pytest.mark.parametrize("command", ["rerank moon {corpus} --json", "--help"])
+def test_a_full_output_is_an_error(corpus: Path, command: str) -> None:
     with Path("/dev/full").open("w") as full:
-        done = run(["rerank", "moon", str(corpus), *as_json], stdout=full)
+        done = run(command.format(corpus=corpus).split(), stdout=full)
     assert done.returncode == 1
     assert done.stderr == "error: cannot write to standard output: No space left on device\n"
 
 
-def test_a_reader_that_has_gone_ends_a_command_quietly(corpus: Path) -> None:
+def test_a_reader_that_has_gone_ends_a_command_quietly() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = run(["rerank", "moon", str(corpus)], stdout=writer)
+    done = run(["--help"], stdout=writer)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
 

@@ -2,15 +2,14 @@
 
 import hashlib
 import random
-from functools import cache
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
 
 from demo import qwen3_tokenizer
 from qwen3_vllm._core import prompts
+from tests.core.tokenizer import tokenizer
 from tests.fake_vllm import RIGHT_TEMPLATE, STOCK_TEMPLATE, render
 
 FIRST_CONTROL_ID = qwen3_tokenizer.RANKS
@@ -25,11 +24,6 @@ PIECES = [
 ]
 
 hostile = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=12).map("".join)
-
-
-@cache
-def tokenizer() -> Tokenizer:
-    return qwen3_tokenizer.build()
 
 
 def control_ids(text: str) -> list[int]:

@@ -1,24 +1,17 @@
 """The bound of a text's tokens, by its bytes alone."""
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
 
-from demo import qwen3_tokenizer
 from qwen3_vllm._core import texts
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return qwen3_tokenizer.build()
+from tests.core.tokenizer import tokenizer
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 @example(text="\u0958\u0344\ufb2c")
 @settings(deadline=None)
-def test_no_text_has_more_tokens_than_its_bound(tokenizer: Tokenizer, text: str) -> None:
-    assert len(tokenizer.encode(text).ids) <= texts.token_bound(text)
+def test_no_text_has_more_tokens_than_its_bound(text: str) -> None:
+    assert len(tokenizer().encode(text).ids) <= texts.token_bound(text)
 
 
 def test_the_bound_counts_what_composing_adds() -> None:

@@ -1,6 +1,7 @@
 """Keeping vectors and scores of fixed texts, and saying how far those of another day are from them."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -51,11 +52,16 @@ def seen(result: Result, name: str) -> str:
     return f"{check['seen']} → {check['advice']}"
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> str:
-    file = tmp_path / "reference.json"
+@pytest.fixture(scope="module")
+def saved_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("saved") / "reference.json"
     doctor("--save", str(file), embedding=FakeVLLM("embedding"), reranker=FakeVLLM("reranker"))
-    return str(file)
+    return file
+
+
+@pytest.fixture
+def saved(saved_once: Path, tmp_path: Path) -> str:
+    return str(shutil.copy(saved_once, tmp_path))
 
 
 @pytest.mark.parametrize(
