@@ -89,7 +89,7 @@ def rerank_server() -> Iterator[SocketServer]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back off as always, fifty times faster."""
     real = retries.retry_delay

@@ -312,7 +312,6 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
-@pytest.mark.usefixtures("quick_retries")
 def test_no_server_there_ends_with_1() -> None:
     ended = CliRunner().invoke(app, ["--embedding-url", "http://127.0.0.1:9"])
 

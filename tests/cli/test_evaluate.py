@@ -138,7 +138,7 @@ def test_data_that_are_not_there_are_refused() -> None:
     assert (done.exit_code, done.stderr) == (2, "error: nowhere is not there\n")
 
 
-def test_a_server_that_is_not_there_is_a_failure(pairs: Path, quick_retries: None) -> None:
+def test_a_server_that_is_not_there_is_a_failure(pairs: Path) -> None:
     done = run(pairs, "--embedding", "http://127.0.0.1:9")
     assert done.exit_code == 1
     assert "the same command resumes" in done.stderr

@@ -278,7 +278,6 @@ ECHOES = {
 }
 
 
-@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize("where", ["api_key", "default_headers"])
 @pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
 def test_a_key_that_the_server_echoes_is_hidden(

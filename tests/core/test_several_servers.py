@@ -104,9 +104,7 @@ def test_the_work_of_a_server_that_dies_is_done_by_the_others(embed: Embed) -> N
         instead(429, {"error": "too many"}),
     ],
 )
-def test_a_server_that_fails_everything_costs_nothing(
-    fault: Fault, embed: Embed, quick_retries: None
-) -> None:
+def test_a_server_that_fails_everything_costs_nothing(fault: Fault, embed: Embed) -> None:
     with serving(*embedders(2)) as servers:
         client = client_of(servers)
         client.embed_documents(["both are met"])
@@ -128,7 +126,7 @@ def test_a_server_that_hangs_costs_one_time_limit(embed: Embed) -> None:
         np.testing.assert_allclose(embed(client, TEXTS), right(TEXTS), atol=1e-6)
 
 
-def test_when_all_are_dead_the_error_names_each(embed: Embed, quick_retries: None) -> None:
+def test_when_all_are_dead_the_error_names_each(embed: Embed) -> None:
     with serving(*embedders(2)) as servers:
         client = client_of(servers)
         client.embed_documents(["all are well"])

@@ -169,7 +169,6 @@ def test_a_span_of_aiohttps_instrumentation_stands_between_call_and_server(
     assert [request.headers["traceparent"] for request in server.requests] == list(map(traceparent, made))
 
 
-@pytest.mark.usefixtures("quick_retries")
 def test_what_is_sent_again_is_seen(recorded: Recorded, server: SocketServer) -> None:
     client = EmbeddingClient(base_url=server.base_url)
     client.cache_namespace("document")  # learns what the server is

@@ -48,7 +48,6 @@ def test_counting_tokens_of_long_texts_is_not_usage() -> None:
         assert client.usage == Usage(1, 19)  # cut to what this release takes
 
 
-@pytest.mark.usefixtures("quick_retries")
 def test_what_is_sent_again_counts_once(embed: Embed) -> None:
     with serve(embedding()) as server:
         client = client_of(server)

@@ -432,7 +432,6 @@ def test_only_bad_texts_are_an_error_without_a_request(embedding_server: SocketS
 # --- a server that changes -----------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize(
     "new",
     [
@@ -456,7 +455,6 @@ def test_after_a_restart_with_another_set_up_the_next_call_is_right(new: FakeVLL
     np.testing.assert_allclose(vectors, right(texts, 4), atol=1e-6)
 
 
-@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize(
     ("new", "words"),
     [

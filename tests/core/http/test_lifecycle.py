@@ -343,7 +343,6 @@ async def test_a_call_from_the_thread_that_sends_is_an_error(embedding_server: S
 # --- long runs -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("quick_retries")
 def test_hundreds_of_calls_leave_no_thread_and_no_connection_behind(embedding_server: SocketServer) -> None:
     client = client_of(embedding_server, batch_size=1, max_concurrency=4)
     client.embed_documents(["a", "b", "c", "d"])
@@ -413,7 +412,6 @@ SOAK = [
 ]
 
 
-@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_after_a_soak_in_faults_every_vector_is_a_calm_runs(seed: int) -> None:
     texts = [f"text {n % 700} of {seed}" for n in range(1000)]
@@ -438,7 +436,6 @@ def test_after_a_soak_in_faults_every_vector_is_a_calm_runs(seed: int) -> None:
     np.testing.assert_allclose(vectors, calm, atol=1e-6)
 
 
-@pytest.mark.usefixtures("quick_retries")
 def test_a_soak_of_reranking_ends_in_right_scores_or_errors_never_in_others() -> None:
     fake = FakeVLLM()
     documents = [f"document {n}" for n in range(100)]

@@ -62,7 +62,6 @@ def test_an_answer_to_another_request_is_asked_for_again_on_another_connection(e
     assert mixed_up not in later
 
 
-@pytest.mark.usefixtures("quick_retries")
 def test_a_server_that_mixes_up_all_answers_is_an_error(embed: Embed) -> None:
     with serve(JSON) as server:
         client = client_of(server)

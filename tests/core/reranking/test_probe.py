@@ -75,7 +75,6 @@ def test_a_right_template_of_a_16_bit_server_does_not_contradict_template_server
     assert found.default_right
 
 
-@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/score", "/classify", "/tokenize"])
 def test_a_fault_while_asking_does_not_mislead(path: str) -> None:
     with serve(FakeVLLM(template=STOCK_TEMPLATE), first(1, instead(503), path)) as server:
@@ -84,7 +83,6 @@ def test_a_fault_while_asking_does_not_mislead(path: str) -> None:
     assert (found.templates, found.default_right, found.classifies) == (True, False, True)
 
 
-@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize("path", ["/v1/score", "/classify"])
 def test_an_answer_that_does_not_come_is_an_error_not_a_guess(path: str) -> None:
     def choose(request: Request) -> Fault:
