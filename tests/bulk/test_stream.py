@@ -9,7 +9,7 @@ import pytest
 
 from qwen3_vllm import EmbeddingClient, InputError, Qwen3VLLMError, ServerUnreachableError
 from qwen3_vllm.bulk import embed_stream, pipeline
-from qwen3_vllm.bulk.pipeline import chunked, pipelined
+from qwen3_vllm.bulk.pipeline import ahead_of, chunked, pipelined
 from tests.bulk.runs import Canned
 from tests.faults import SocketServer, serve
 
@@ -28,6 +28,11 @@ def canned() -> Canned:
 def client(canned: Canned) -> Iterator[EmbeddingClient]:
     with serve(canned) as server:
         yield EmbeddingClient(base_url=server.base_url)
+
+
+@pytest.mark.parametrize(("max_concurrency", "chunks"), [(32, 3), (4, 3), (128, 9)])
+def test_enough_is_read_ahead_to_fill_the_client(max_concurrency: int, chunks: int) -> None:
+    assert ahead_of(EmbeddingClient(max_concurrency=max_concurrency)) == chunks
 
 
 def test_yields_ids_and_vectors_in_order(client: EmbeddingClient, canned: Canned) -> None:

@@ -324,3 +324,28 @@ def test_a_server_that_takes_long_but_lives_is_waited_for(
         embed(client, TEXTS)
         assert len(embedded(servers[0])) >= 4
         assert sorted(embedded(servers[0]) + embedded(servers[1])) == sorted(TEXTS)  # none was sent again
+
+
+def test_many_may_die_at_once_while_one_is_left(embed: Embed) -> None:
+    with serving(*embedders(8)) as servers:
+        client = client_of(servers)
+        client.embed_documents(["all are met"])
+        for server in servers[:7]:
+            server.stop()
+
+        np.testing.assert_allclose(embed(client, TEXTS), right(TEXTS), atol=1e-6)
+
+
+def test_a_text_that_breaks_every_server_fails_alone(embed: Embed, quick_retries: None) -> None:
+    with serving(*embedders(6)) as servers:
+        client = client_of(servers)
+        client.embed_documents(["all are met"])
+        broken = instead(500, {"error": "broken"})
+        for server in servers:
+            server.fault = lambda request: broken if b'"text 7"' in request.body else honest
+
+        with pytest.raises(errors.ServerError) as caught:
+            embed(client, TEXTS)
+        assert {7} <= set(caught.value.errors) <= {4, 5, 6, 7}  # its request
+        tried = [server.bodies(EMBEDDINGS) for server in servers]
+        assert sum("text 7" in body["input"] for bodies in tried for body in bodies) <= 10

@@ -19,7 +19,7 @@ from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk.folder import Folder
 from qwen3_vllm.bulk.manifest import check_probe
 from qwen3_vllm.bulk.parts import Fields, Part, Span
-from qwen3_vllm.bulk.pipeline import chunked, embed_apart, pipelined
+from qwen3_vllm.bulk.pipeline import ahead_of, chunked, embed_apart, pipelined
 from qwen3_vllm.bulk.rows import Reader
 from qwen3_vllm.bulk.tables import Failure, Kept, Notes
 from qwen3_vllm.errors import InvalidAnswerError, Qwen3VLLMError, WrongServerError
@@ -118,7 +118,7 @@ def embed_parts(job: Job, parts: Sequence[Part]) -> Iterator[Step]:
         # A disk may take half a second for a part: the server must not wait for it.
         with ThreadPoolExecutor(1, "qwen3-vllm-bulk-disk") as disk:
             storing: deque[Future[Step]] = deque()
-            for chunk, result in pipelined(_chunks(job, parts), work):
+            for chunk, result in pipelined(_chunks(job, parts), work, ahead_of(job.client)):
                 storing.append(disk.submit(store, chunk, result))
                 while storing and (len(storing) >= _STORING or storing[0].done()):
                     yield storing.popleft().result()

@@ -12,6 +12,7 @@ import numpy as np
 
 from qwen3_vllm._core.embedding.client import EmbeddingClient, aembed_reporting
 from qwen3_vllm._core.embedding.truncation import Truncation
+from qwen3_vllm._core.settings import BATCH_SIZE, MAX_CONCURRENCY
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.errors import InputError, InvalidAnswerError, Qwen3VLLMError
 
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 # and a kill would lose it.
 CHUNK_DOCUMENTS = 512
 CHUNK_CHARACTERS = 4_000_000
-AHEAD = 3
+_LEAST_AHEAD = 3
 
 
 def embed_stream(
@@ -39,7 +40,7 @@ def embed_stream(
 
     Args:
         documents: Pairs of an id of any type and a text; read only a little ahead of what is yielded.
-        client: At most three of its calls run at once, within its `max_concurrency`.
+        client: As many of its calls run at once as fill its `max_concurrency`, and one more.
         on_failure: Called with the id and the error of a document that cannot be embedded, which is then
             left out. None: the error is raised.
 
@@ -67,7 +68,7 @@ def embed_stream(
     chunks = chunked(_pairs(documents), lambda document: _length(document[1]))
     truncated, total = Truncation(), 0
     try:
-        for ids, vectors, truncation in pipelined(chunks, embed):
+        for ids, vectors, truncation in pipelined(chunks, embed, ahead_of(client)):
             truncated += truncation
             total += len(ids)
             if ids:
@@ -133,8 +134,14 @@ def chunked(items: Iterable[T], characters: Callable[[T], int]) -> Iterator[list
         yield chunk
 
 
+def ahead_of(client: EmbeddingClient) -> int:
+    """Chunks to work on at once: they fill all that the client may have in flight, and one is more."""
+    in_flight = client.settings.max_concurrency * client.settings.batch_size
+    return max(_LEAST_AHEAD, 1 + -(-2 * in_flight // (MAX_CONCURRENCY * BATCH_SIZE)))
+
+
 def pipelined(
-    items: Iterable[T], work: Callable[[T], Coroutine[Any, Any, R]], ahead: int = AHEAD
+    items: Iterable[T], work: Callable[[T], Coroutine[Any, Any, R]], ahead: int = _LEAST_AHEAD
 ) -> Iterator[R]:
     """Yield the result of `work` for each item, in order, with up to `ahead` of them running.
 

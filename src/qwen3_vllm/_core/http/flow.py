@@ -34,11 +34,13 @@ class Ended:
         by: The server that did it; None where no server could be used.
         failures: What failed of it, by a number of its own.
         result: The error, if nothing of it was done.
+        lost: Whether the server failed as a whole, so that this says nothing of the share.
     """
 
     by: object
     failures: Mapping[int, errors.Qwen3VLLMError]
     result: Any
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)

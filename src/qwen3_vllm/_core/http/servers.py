@@ -125,9 +125,11 @@ class Servers(Runner, Generic[M]):
             server = await group.turn(step.bulk, cast("Server[M] | None", step.avoid.get(index)))
         except errors.Qwen3VLLMError as error:
             return Ended(None, {}, error)
-        began = now()
+        began, hangs = now(), False
         try:
             failures, result = await _watched(group, server, run(server, start))
+        except _Hangs as hang:
+            failures, result, hangs = {}, errors.RequestTimeoutError(str(hang)), True
         except errors.Qwen3VLLMError as error:
             failures, result = {}, error
         finally:
@@ -138,22 +140,24 @@ class Servers(Runner, Generic[M]):
             server.health.answered()
         else:
             group.failed(server, problem, began)
-        return Ended(server, failures, result)
+        # A text may be what keeps a server busy for ever: then it must not go round.
+        lost = hangs or not (server.usable or isinstance(problem, errors.RequestTimeoutError))
+        return Ended(server, failures, result, lost)
+
+
+class _Hangs(errors.RequestTimeoutError):
+    """A server gives no sign of life."""
 
 
 async def _watched(group: Group[M], server: Server[M], work: Coroutine[Any, Any, T]) -> T:
-    """Do a share of work, unless the server hangs and there are others.
-
-    Raises:
-        RequestTimeoutError: It gives no sign of life.
-    """
+    """Do a share of work; raises `_Hangs` where the server does so, and there are others."""
     began, task = now(), asyncio.ensure_future(work)
     try:
         while not (await asyncio.wait({task}, timeout=_SILENCE))[0]:
             silent = now() - max(began, server.health.answered_at)
             others = any(each.usable for each in group.servers if each is not server)
             if others and silent >= _SILENCE and not await server.lives(_SILENCE):
-                raise errors.RequestTimeoutError(
+                raise _Hangs(
                     f"{server.transport.root} hangs: it has answered nothing for {silent:.0f} s, nor does it "
                     "answer GET /health."
                 )
