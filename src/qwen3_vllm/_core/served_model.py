@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.capabilities import try_one
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.http.transport import Transport
+from qwen3_vllm._core.official_models import Role
 from qwen3_vllm._core.vllm_api.calls import ServedModel, models
 from qwen3_vllm._core.vllm_api.error_bodies import is_sick, may_lack
 
@@ -18,10 +19,9 @@ logger = logging.getLogger(__name__)
 
 Listed: TypeAlias = list[ServedModel] | errors.Qwen3VLLMError
 _MAY_BE_ELSEWHERE = (errors.ServerError, errors.WrongServerError, errors.InvalidAnswerError)
-Role = Literal["embedding", "reranking"]
 _MOST_CANDIDATES = 6
 _MOST_NAMED = 10
-_OF_ROLE: Mapping[Role, str] = {"embedding": "embed", "reranking": "rerank"}
+_OF_ROLE: Mapping[Role, str] = {"embedding": "embed", "reranker": "rerank"}
 
 
 @dataclass(frozen=True, slots=True)

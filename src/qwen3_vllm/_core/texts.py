@@ -52,6 +52,27 @@ def _all_ascii(texts: Iterable[Any]) -> bool:
         return False
 
 
+def one_or_each(given: Any, noun: str, of: str, count: int) -> tuple[Sequence[Any], Failures]:
+    """Take one text for all of `count` others, or one for each; failures by index.
+
+    Args:
+        of: What the others are, such as "query".
+
+    Raises:
+        InputError: The one cannot be sent, or there are not as many as others.
+    """
+    each: Sequence[Any] = given
+    if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray):
+        check_text(given, f"the {noun}")
+        return [given] * count, {}
+    bad = unsendable_texts(each, noun)
+    if len(each) != count:
+        raise errors.InputError(
+            f"{len(each)} {plural(noun)} for {count} {plural(of)}: pass one, or one for each {of}"
+        )
+    return each, bad
+
+
 def why_unsendable(text: object) -> str | None:
     if not isinstance(text, str):
         return f"is not a string but {type(text).__name__}"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.embedding.client import EmbeddingClient, server_of
+from qwen3_vllm._core.embedding.flows import START
 from qwen3_vllm._core.embedding.server import EmbeddingServer
 from qwen3_vllm._core.official_models import official_name
 from qwen3_vllm._core.vllm_api.calls import Call, ServedModel, TokenIds, tokenize
@@ -18,7 +19,6 @@ from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_tok
 from qwen3_vllm.doctor.checks import Check, Examination
 from qwen3_vllm.doctor.gateway import embedding_through_gateway
 
-START = "qwen3-vllm serve embedding"
 _OFFICIAL = official_name("embedding")
 _SAME = 0.999  # cosine of one text computed twice, in half precision and another batch
 _UNMOVED = 0.995  # cosine above which the last token has not made the vector

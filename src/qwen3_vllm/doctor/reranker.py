@@ -10,6 +10,7 @@ from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.official_models import official_name
 from qwen3_vllm._core.reranking.client import RerankClient, server_of
+from qwen3_vllm._core.reranking.flows import START
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.vllm_api.calls import ServedModel
 from qwen3_vllm._core.vllm_api.scores import classify, score_by
@@ -18,7 +19,6 @@ from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_tok
 from qwen3_vllm.doctor.checks import Check, Examination
 from qwen3_vllm.doctor.gateway import reranker_through_gateway
 
-START = "qwen3-vllm serve reranker"
 _OFFICIAL = official_name("reranker")
 # Logits of one prompt differ by so much at most between two routes of one server.
 _SAME_LOGIT = 0.35

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.invalid_text import InvalidText, sendable
-from qwen3_vllm._core.texts import Failures, check_list, check_text, unsendable_texts
+from qwen3_vllm._core.texts import Failures, check_list, one_or_each, unsendable_texts
 
 
 class Prompted(NamedTuple):
@@ -29,17 +27,8 @@ def prompted_queries(
     check_list(texts, "query")
     texts = sendable(texts, invalid_text)
     bad = unsendable_texts(texts, "query")
-    if isinstance(instruction, str) or not isinstance(instruction, Sequence | np.ndarray):
-        check_text(instruction, "the instruction")
-        tasks: Sequence[str] = [instruction] * len(texts)
-    else:
-        bad_tasks = unsendable_texts(instruction, "instruction")
-        bad |= {i: errors.InputError(f"has an instruction that {why}") for i, why in bad_tasks.items()}
-        tasks = instruction
-        if len(tasks) != len(texts):
-            raise errors.InputError(
-                f"{len(tasks)} instructions for {len(texts)} queries: pass one, or one for each query"
-            )
+    tasks, bad_tasks = one_or_each(instruction, "instruction", "query", len(texts))
+    bad |= {i: errors.InputError(f"has an instruction that {why}") for i, why in bad_tasks.items()}
     prompted = [
         prompts.embedding_query(query, task)
         for index, (query, task) in enumerate(zip(texts, tasks, strict=True))

@@ -196,7 +196,7 @@ class RerankFlows:
             return ask_rerank_server(served, self._transport.root, START, self._settings.template)
 
         server = yield from ask_anywhere(
-            self._transport, lambda listed: ask_served(self._settings.model, "reranking", listed, ask)
+            self._transport, lambda listed: ask_served(self._settings.model, "reranker", listed, ask)
         )
         self._connections_known = self._transport.connections_made
         return server

@@ -9,7 +9,7 @@ from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.invalid_text import InvalidText, sendable
 from qwen3_vllm._core.reranking.pairs import Pair
-from qwen3_vllm._core.texts import Failures, check_list, check_text, unsendable_texts
+from qwen3_vllm._core.texts import Failures, check_list, check_text, one_or_each, unsendable_texts
 
 
 def check_query(query: object, invalid_text: InvalidText) -> None:
@@ -59,17 +59,8 @@ def paired(query: str | Sequence[str], documents: Sequence[str], invalid_text: I
     texts = sendable([*asked, *documents], invalid_text)
     asked, documents = texts[: len(asked)], texts[len(asked) :]
     unsendable = unsendable_texts(documents, "document")
-    if one:
-        check_text(asked[0], "the query")
-        queries: Sequence[str] = [asked[0]] * len(documents)
-    else:
-        bad_queries = unsendable_texts(asked, "query")
-        unsendable |= {i: errors.InputError(f"has a query that {why}") for i, why in bad_queries.items()}
-        queries = asked
-        if len(queries) != len(documents):
-            raise errors.InputError(
-                f"{len(queries)} queries for {len(documents)} documents: pass one query, or one for each"
-            )
+    queries, bad_queries = one_or_each(asked[0] if one else asked, "query", "document", len(documents))
+    unsendable |= {i: errors.InputError(f"has a query that {why}") for i, why in bad_queries.items()}
     unique: dict[Pair, int] = {}
     rows = [
         -1
