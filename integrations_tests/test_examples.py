@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,19 @@ def test_spans_of_a_search_are_printed(servers: Example, tmp_path: Path) -> None
     assert embeddings["parent_id"] == ranking["parent_id"] == search["context"]["span_id"]
     assert embeddings["attributes"]["gen_ai.operation.name"] == "embeddings"
     assert ranking["attributes"]["gen_ai.operation.name"] == "rerank"
+
+
+def test_several_servers_find_what_one_finds(
+    servers: Example, tmp_path: Path, embedding_reference: ReferenceEmbedding
+) -> None:
+    embedding, reranker = servers
+    two = f"{embedding.base_url},{embedding.base_url.replace('127.0.0.1', 'localhost')}"
+    printed = run("several_servers.py", (replace(embedding, base_url=two), reranker), tmp_path, MOON)
+    assert all(url in printed for url in two.split(","))
+    cosines = embedding_reference.documents(TEXTS) @ embedding_reference.queries([MOON])[0]
+    expected = [(float(cosines[place]), TEXTS[place]) for place in np.argsort(-cosines)[:KEPT]]
+    assert [text for _, text in scored(printed)] == [text for _, text in expected]
+    np.testing.assert_allclose([c for c, _ in scored(printed)], [c for c, _ in expected], atol=CLOSE)
 
 
 def test_ray_embeds_the_whole_corpus(servers: Example, tmp_path: Path) -> None:
