@@ -7,7 +7,7 @@ for the whole answer, not for each read.
 
 from collections import deque
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import aiohttp
 import orjson
@@ -117,17 +117,8 @@ class Exchange:
     ) -> T:
         path = call.path
         url = self.address + path[3:] if path.startswith("/v1/") else self.root + path
-        body = None
-        if call.body is not None:
-            extra = self._extra if path in MODEL_ROUTES else None
-            body = orjson.dumps({**call.body, **extra} if extra else call.body)
-        headers, request_id = headers.copy(), ""
-        if self._ids.checks:
-            headers[REQUEST_ID] = request_id = self._ids.fresh()
-        if call.bulk:
-            headers.update(self._bulk)
-        for name, value in trace_headers().items():
-            headers.setdefault(name, value)
+        body = self._body_of(call)
+        headers, request_id = self._headers_of(call, headers)
         try:
             async with background.session().request(
                 "GET" if body is None else "POST",
@@ -156,6 +147,23 @@ class Exchange:
                 raise
             problem = through_proxy(error, self._proxy)
         raise problem
+
+    def _body_of(self, call: Call[Any]) -> bytes | None:
+        if call.body is None:
+            return None
+        extra = self._extra if call.path in MODEL_ROUTES else None
+        return orjson.dumps({**call.body, **extra} if extra else call.body)
+
+    def _headers_of(self, call: Call[Any], shared: CIMultiDict[str]) -> tuple[CIMultiDict[str], str]:
+        """Add those of one request to those of all; gives its id, too, "" where it has none of ours."""
+        headers, request_id = shared.copy(), ""
+        if self._ids.checks:
+            headers[REQUEST_ID] = request_id = self._ids.fresh()
+        if call.bulk:
+            headers.update(self._bulk)
+        for name, value in trace_headers().items():
+            headers.setdefault(name, value)
+        return headers, request_id
 
     def _result(
         self,
