@@ -20,44 +20,8 @@ def measure_run(
     run: Run, measures: Mapping[str, Any], goals: Sequence[tuple[Goal, float]], seed: int
 ) -> Evaluation:
     """Measure what a run found, and choose."""
-    ids = run.dataset.document_ids
     deciding = next(iter(measures))
-    values: list[dict[str, NDArray[np.float64]]] = []
-    advance = run.stage("measuring", len(run.set_ups))
-    for set_up in run.set_ups:
-        ranked = [[ids[place] for place in row] for row in run.ranking_of(set_up).documents]
-        values.append(measure(measures, run.dataset.judgements, run.query_ids, ranked))
-        advance(1)
-    columns = np.stack([each[name] for name in measures for each in values], axis=1)
-    means = iter(bootstrap(columns, seed))
-    estimates = {name: [next(means) for _ in values] for name in measures}
-    seconds = [run.seconds(set_up) for set_up in run.set_ups]
-    totals = [None if a is None or b is None else a + b for a, b in seconds]
-    best = best_of(
-        [
-            (estimate.value, total, set_up.bytes_per_vector)
-            for estimate, total, set_up in zip(estimates[deciding], totals, run.set_ups, strict=True)
-        ]
-    )
-    losses = bootstrap(np.stack([values[best][deciding] - each[deciding] for each in values], axis=1), seed)
-    p_values = against_best([each[deciding] for each in values], best, seed)
-    names = names_of(run.set_ups, run.choices.instructions)
-    measured = [
-        Measured(
-            number=place + 1,
-            set_up=set_up,
-            name=names[place],
-            metrics={name: estimates[name][place] for name in measures},
-            values=values[place],
-            loss=losses[place],
-            p_value=p_values[place],
-            embed_seconds=seconds[place][0],
-            rerank_seconds=seconds[place][1],
-            search_seconds=run.search_seconds[set_up.search],
-            tokens_per_query=run.tokens(set_up),
-        )
-        for place, set_up in enumerate(run.set_ups)
-    ]
+    measured = _measured(run, deciding, _values(run, measures), seed)
     verdict = decide(
         [
             Contender(
@@ -79,7 +43,7 @@ def measure_run(
     return Evaluation(
         metric=deciding,
         query_ids=run.query_ids,
-        documents=len(ids),
+        documents=len(run.dataset.document_ids),
         instructions=list(run.choices.instructions),
         servers={
             "embedding": {name: address_of(client) for name, client in run.choices.embeddings.items()},
@@ -96,6 +60,54 @@ def measure_run(
         candidates=chosen,
         warnings=run.warnings,
     )
+
+
+def _values(run: Run, measures: Mapping[str, Any]) -> list[dict[str, NDArray[np.float64]]]:
+    """Each metric of each set-up, for each query."""
+    ids = run.dataset.document_ids
+    values: list[dict[str, NDArray[np.float64]]] = []
+    advance = run.stage("measuring", len(run.set_ups))
+    for set_up in run.set_ups:
+        ranked = [[ids[place] for place in row] for row in run.ranking_of(set_up).documents]
+        values.append(measure(measures, run.dataset.judgements, run.query_ids, ranked))
+        advance(1)
+    return values
+
+
+def _measured(
+    run: Run, deciding: str, values: Sequence[Mapping[str, NDArray[np.float64]]], seed: int
+) -> list[Measured]:
+    """Sum up each set-up: means with intervals, what it loses to the best, and what it costs."""
+    metrics = list(values[0])
+    means = iter(bootstrap(np.stack([each[name] for name in metrics for each in values], axis=1), seed))
+    estimates = {name: [next(means) for _ in values] for name in metrics}
+    seconds = [run.seconds(set_up) for set_up in run.set_ups]
+    totals = [None if a is None or b is None else a + b for a, b in seconds]
+    best = best_of(
+        [
+            (estimate.value, total, set_up.bytes_per_vector)
+            for estimate, total, set_up in zip(estimates[deciding], totals, run.set_ups, strict=True)
+        ]
+    )
+    losses = bootstrap(np.stack([values[best][deciding] - each[deciding] for each in values], axis=1), seed)
+    p_values = against_best([each[deciding] for each in values], best, seed)
+    names = names_of(run.set_ups, run.choices.instructions)
+    return [
+        Measured(
+            number=place + 1,
+            set_up=set_up,
+            name=names[place],
+            metrics={name: estimates[name][place] for name in metrics},
+            values=values[place],
+            loss=losses[place],
+            p_value=p_values[place],
+            embed_seconds=seconds[place][0],
+            rerank_seconds=seconds[place][1],
+            search_seconds=run.search_seconds[set_up.search],
+            tokens_per_query=run.tokens(set_up),
+        )
+        for place, set_up in enumerate(run.set_ups)
+    ]
 
 
 def against_best(values: Sequence[NDArray[np.float64]], best: int, seed: int) -> list[float | None]:
