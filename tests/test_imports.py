@@ -31,7 +31,9 @@ NOT_AT_IMPORT = (
 )
 # Imports modules as if packages of these names were not installed, and says which it cannot.
 WITHOUT = """
-import sys
+import gc, sys
+
+gc.disable()
 
 hidden, *modules = sys.argv[1:]
 

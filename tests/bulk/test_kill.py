@@ -140,14 +140,14 @@ def test_kill_9_at_random_points_loses_and_doubles_nothing(
     tmp_path: Path, killing_server: tuple[str, Canned, Callable[[int], None], dict[str, int]]
 ) -> None:
     url, canned, kill_at, victim = killing_server
-    path = write_lines(tmp_path / "in.txt", (f"document {n}" for n in range(4000)))
+    path = write_lines(tmp_path / "in.txt", (f"document {n}" for n in range(2000)))
     out = tmp_path / "out"
     chunk = 64
     small = f"from qwen3_vllm.bulk import pipeline; pipeline.CHUNK_DOCUMENTS = {chunk}"
     command = [sys.executable, "-c", f"{small}; from qwen3_vllm.cli import app; app()", "embed", str(path)]
-    command += ["-o", str(out), "--base-url", url, "--part-rows", "1500"]
+    command += ["-o", str(out), "--base-url", url, "--part-rows", "800"]
     asked: list[str] = []
-    for texts in (3, random.Random(7).randrange(300, 2500), 10**9):
+    for texts in (3, random.Random(7).randrange(300, 1400), 10**9):
         kill_at(texts)
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         victim["pid"] = process.pid
@@ -155,7 +155,7 @@ def test_kill_9_at_random_points_loses_and_doubles_nothing(
         victim.clear()
         asked += canned.documents()
         assert process.returncode == (0 if texts == 10**9 else -signal.SIGKILL), words
-    assert ids(out) == [f"{path}:{n + 1}" for n in range(4000)]
-    np.testing.assert_allclose(vectors(out), [canned.vector(f"document {n}") for n in range(4000)], rtol=1e-6)
+    assert ids(out) == [f"{path}:{n + 1}" for n in range(2000)]
+    np.testing.assert_allclose(vectors(out), [canned.vector(f"document {n}") for n in range(2000)], rtol=1e-6)
     # Each kill costs at most three chunks at the server, and three on their way to the disk.
-    assert len(asked) <= 4000 + 2 * 6 * chunk
+    assert len(asked) <= 2000 + 2 * 6 * chunk

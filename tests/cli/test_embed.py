@@ -105,7 +105,7 @@ def test_no_server_exits_1_and_says_what_to_start(tmp_path: Path) -> None:
     code, _, err = run(path, "-o", tmp_path / "out", "--base-url", "http://127.0.0.1:9", "--max-retries", 0)
     assert code == 1
     assert "qwen3-vllm serve embedding" in err
-    assert "run the same again to go on" in err
+    assert "run the same again to resume it" in err
 
 
 def test_a_run_that_nobody_watches_says_every_half_minute_how_far_it_is(
@@ -190,22 +190,27 @@ def test_ctrl_c_ends_it_at_once_with_a_word_on_how_to_go_on(tmp_path: Path) -> N
     assert err.strip() == "error: stopped; the same command resumes here"
 
 
-def peak_megabytes(path: Path, out: Path, url: str) -> float:
-    """Of a process that embeds; from its own status, since rusage counts the parent's before exec."""
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom qwen3_vllm.cli import app\n"
-        "try:\n    app()\nfinally:\n"
-        "    line = [l for l in Path('/proc/self/status').read_text().splitlines() if 'VmHWM' in l][0]\n"
-        "    print(line.split()[1])"
-    )
-    command = [sys.executable, "-c", code, "embed", str(path), "-o", str(out), "--base-url", url]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / 1024
+# The peak of memory after each run, from the process's own status: rusage counts its parent's before exec.
+PEAKS = """
+import sys
+from pathlib import Path
+from qwen3_vllm.cli import app
+url, *runs = sys.argv[1:]
+for path, out in zip(runs[::2], runs[1::2]):
+    app(["embed", path, "-o", out, "--base-url", url], standalone_mode=False)
+    status = Path("/proc/self/status").read_text()
+    print(status.partition("VmHWM:")[2].split()[0])
+"""
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
 def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, server: SocketServer) -> None:
     """20,000 vectors of 1,024 components are 78 MiB."""
-    few = peak_megabytes(write_jsonl(tmp_path / "few.jsonl", 10_000), tmp_path / "1", server.base_url)
-    many = peak_megabytes(write_jsonl(tmp_path / "many.jsonl", 30_000), tmp_path / "2", server.base_url)
-    assert many < few + 40
-    assert many < 500
+    few, many = write_jsonl(tmp_path / "few.jsonl", 10_000), write_jsonl(tmp_path / "many.jsonl", 30_000)
+    runs = [few, tmp_path / "1", many, tmp_path / "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", PEAKS, server.base_url, *runs], check=True, capture_output=True, text=True
+    )
+    after_few, after_many = (int(kib) / 1024 for kib in done.stdout.split())
+    assert after_many < after_few + 40
+    assert after_many < 500

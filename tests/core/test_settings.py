@@ -10,7 +10,6 @@ from pydantic import SecretStr
 
 from qwen3_vllm import EmbeddingClient, RerankClient, errors, langchain
 from qwen3_vllm._core.settings import EmbeddingSettings, RerankSettings
-from tests.conftest import Embed
 from tests.fake_vllm import FakeVLLM
 from tests.faults import always, instead, serve
 
@@ -281,7 +280,7 @@ ECHOES = {
 @pytest.mark.parametrize("where", ["api_key", "default_headers"])
 @pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
 def test_a_key_that_the_server_echoes_is_hidden(
-    echo: object, where: str, embed: Embed, caplog: pytest.LogCaptureFixture
+    echo: object, where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = (
         {"api_key": KEY} if where == "api_key" else {"default_headers": {"Authorization": f"Bearer {KEY}"}}
@@ -292,7 +291,7 @@ def test_a_key_that_the_server_echoes_is_hidden(
         server.fault = always(echo)  # type: ignore[arg-type]
 
         with caplog.at_level(logging.DEBUG), pytest.raises(errors.Qwen3VLLMError) as caught:
-            embed(client, ["a", "b"])
+            client.embed_documents(["a", "b"])
 
     assert server.requests[-1].headers["authorization"] == f"Bearer {KEY}"
     for text in (everything_of(caught.value), caplog.text, str(caught.value.errors)):

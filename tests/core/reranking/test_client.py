@@ -35,15 +35,15 @@ def right(
 # --- who templates -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", [DEFAULT_INSTRUCTION, TASK], ids=["default", "other"])
 @pytest.mark.parametrize("version", RELEASES)
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
-def test_scores_are_right_on_every_server(template: str | None, version: str, task: str) -> None:
+def test_scores_are_right_on_every_server(template: str | None, version: str) -> None:
     fake = FakeVLLM(template=template, version=version)
     with serve(fake) as server:
-        scores = client_of(server).score("q", DOCUMENTS, instruction=task)
-
-    np.testing.assert_allclose(scores, right(fake, DOCUMENTS, task=task), atol=1e-6)
+        client = client_of(server)
+        for task in (DEFAULT_INSTRUCTION, TASK):
+            scores = client.score("q", DOCUMENTS, instruction=task)
+            np.testing.assert_allclose(scores, right(fake, DOCUMENTS, task=task), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -223,12 +223,10 @@ def test_a_restart_that_contradicts_the_option_is_noticed(
         ("constant", "yes/no head is missing"),
     ],
 )
-def test_a_server_that_is_no_qwen3_reranker_is_named(
-    kind: str, words: str, version: str, score: Score
-) -> None:
+def test_a_server_that_is_no_qwen3_reranker_is_named(kind: str, words: str, version: str) -> None:
     with serve(FakeVLLM(kind, version=version)) as server:  # type: ignore[arg-type]
         with pytest.raises(errors.WrongServerError, match=words) as caught:
-            score(client_of(server), "q", DOCUMENTS)
+            client_of(server).score("q", DOCUMENTS)
 
         assert server.base_url in str(caught.value)
         assert "qwen3-vllm serve reranker" in str(caught.value)
@@ -343,18 +341,18 @@ def _cut(document: str, context: int, task: str = DEFAULT_INSTRUCTION) -> str:
     return document[:room]
 
 
-@pytest.mark.parametrize("beyond", [-1, 0, 1, 5000])
 @pytest.mark.parametrize("version", ["0.10.0", "0.15.1", "0.19.0", "0.32.0"])
 @pytest.mark.parametrize("template", [None, RIGHT_TEMPLATE, STOCK_TEMPLATE], ids=["none", "right", "stock"])
-def test_only_the_document_is_cut_and_only_to_fit(template: str | None, version: str, beyond: int) -> None:
+def test_only_the_document_is_cut_and_only_to_fit(template: str | None, version: str) -> None:
     fake = FakeVLLM(template=template, version=version)
     # Before 0.32 a prompt of exactly the context length is never answered.
     room = len(_cut("x" * 5000, 2048 if version == "0.32.0" else 2047))
-    document = "".join(str(number % 10) for number in range(room + beyond))
     with serve(fake) as server:
-        scores = client_of(server).score("q", [document, "short"])
-
-    np.testing.assert_allclose(scores, right(fake, [document[:room], "short"]), atol=1e-6)
+        client = client_of(server)
+        for beyond in (-1, 0, 1, 5000):
+            document = "".join(str(number % 10) for number in range(room + beyond))
+            scores = client.score("q", [document, "short"])
+            np.testing.assert_allclose(scores, right(fake, [document[:room], "short"]), atol=1e-6)
 
 
 def test_a_cut_in_the_middle_of_a_character_is_the_references(rerank_server: SocketServer) -> None:
@@ -462,8 +460,8 @@ def test_of_many_queries_only_the_pair_of_the_too_long_one_fails(rerank_server: 
     np.testing.assert_allclose(caught.value.partial[0], right(FakeVLLM(), ["a"])[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("gateway_version", ["1.2.3", "0.9.0", "0.9.0-gateway", "v2", "1.108.0", "0.40.0"])
-@pytest.mark.parametrize("version", ["0.10.0", "0.15.1", "0.31.0", "0.32.0"])
+@pytest.mark.parametrize("gateway_version", ["1.108.0", "0.9.0-gateway", "v2"])
+@pytest.mark.parametrize("version", ["0.10.0", "0.31.0", "0.32.0"])
 def test_a_gateways_own_version_decides_nothing(version: str, gateway_version: str) -> None:
     """A prompt of exactly the context is sent to a server that answers it, and to no other."""
     fake = FakeVLLM(version=version, gateway_version=gateway_version)
