@@ -1,12 +1,15 @@
 """Behind whatever stands in front of vLLM, vectors and scores are right."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from qwen3_vllm import EmbeddingClient, RerankClient, errors
 from qwen3_vllm._core import prompts
@@ -356,3 +359,58 @@ def test_a_lora_adapter_has_the_context_of_its_parent() -> None:
         assert not wrong_vectors(client.embed_documents([*TEXTS, LONG]), {})
         # Counted and cut before it was sent: alone were a letter, what asks for the limit, and the long text.
         assert [len(body["input"]) for body in server.bodies("/v1/embeddings")].count(1) == 3
+
+
+@pytest.fixture(scope="module")
+def byte_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tokenizer of the fake server, as a tokenizer.json: a byte is a token, and so is a control token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(prompts.CONTROL_TOKENS))
+    file: Path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.save(str(file))
+    return file
+
+
+@pytest.mark.parametrize("server", [RERANKER, TEMPLATED], ids=["no template", "template"])
+def test_a_tokenizer_cuts_documents_where_the_server_does_not_count(
+    server: FakeVLLM, byte_tokenizer: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = ["A long text. " * 60, "short", "another long text " * 60]
+    with serve(server) as counting:
+        right = RerankClient(base_url=counting.base_url).score("q", texts)
+        right_cut = RerankClient(base_url=counting.base_url, max_tokens_per_doc=9).score("q", texts)
+
+    with serve(Gateway(server, passes=V1)) as gateway:
+        for path in (byte_tokenizer, byte_tokenizer.parent):
+            client = RerankClient(base_url=gateway.base_url, tokenizer=path)
+            np.testing.assert_allclose(client.score("q", texts), right, atol=1e-6)
+        cut = client.with_options(max_tokens_per_doc=9).score("q", texts)
+        np.testing.assert_allclose(cut, right_cut, atol=1e-6)
+    assert "by their bytes" not in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, "{}", "\udcff"])
+def test_a_tokenizer_that_cannot_be_loaded_is_an_error_that_names_it(
+    content: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokenizer.json"
+    if content is not None:
+        file.write_text(content, "utf-8", "surrogateescape")
+    with serve(Gateway(RERANKER, passes=V1)) as server:
+        client = RerankClient(base_url=server.base_url, tokenizer=tmp_path)
+        assert client.score("q", ["short"]).shape == (1,)
+        with pytest.raises(errors.ConfigurationError, match=r"tokenizer: .*tokenizer\.json"):
+            client.score("q", [LONG])
+
+
+def test_a_tokenizer_without_its_package_is_an_error_that_says_what_to_install(
+    byte_tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with serve(Gateway(RERANKER, passes=V1)) as server:
+        client = RerankClient(base_url=server.base_url, tokenizer=byte_tokenizer.parent / "." / "x.json")
+        with pytest.raises(errors.ConfigurationError, match=r"pip install 'qwen3-vllm\[tokenizers\]'"):
+            client.score("q", [LONG])

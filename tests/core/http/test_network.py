@@ -3,9 +3,7 @@
 import asyncio
 import logging
 import pickle
-import shutil
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from qwen3_vllm import EmbeddingClient, RerankClient, errors
 from qwen3_vllm._core.http import tls
 from qwen3_vllm.langchain import Qwen3VLLMEmbeddings
+from tests.certificates import make_authority
 from tests.conftest import Embed
 from tests.fake_vllm import FakeVLLM
 from tests.faults import Reply, Request, SocketServer, always, instead, serve
@@ -22,20 +21,7 @@ from tests.faults import Reply, Request, SocketServer, always, instead, serve
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a private authority, and a certificate and key for 127.0.0.1 that it signed."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl to make a certificate with")
-    folder: Path = tmp_path_factory.mktemp("tls")
-    ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
-    sign = "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -out cert.pem -extfile names"
-    for command in (
-        ["req", "-x509", *ec, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Private CA"],
-        ["req", *ec, "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=gpu"],
-        sign.split(" "),
-    ):
-        subprocess.run([openssl, *command], check=True, capture_output=True, cwd=folder)
-    return folder
+    return make_authority(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
