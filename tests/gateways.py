@@ -20,6 +20,7 @@ BODIES: Mapping[str, tuple[str, bytes]] = {
     "plain": ("text/plain", b"upstream refused this"),
 }
 ANY = None
+RESTING = "No deployments available for selected model, Try again in 5 seconds. Passed model=embed."
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Gateway:
         rerank: It has /v1/rerank in this shape, in place of /v1/score.
         key: It asks for this on every route.
         hides_words: It replaces the server's own refusals by its own.
+        rests: After it, or the server, has refused something, it answers the next request with 429.
         refusal: Status and kind of body of what it refuses.
     """
 
@@ -57,9 +59,23 @@ class Gateway:
     rerank: Literal["jina", "cohere"] | None = None
     key: str | None = None
     hides_words: bool = False
+    rests: bool = False
     refusal: tuple[int, str] = (404, "JSON")
+    _resting: bool = field(default=False, init=False)
 
     def __call__(self, request: Request) -> Reply | None:
+        if self._resting:
+            self._resting = False
+            return Reply.of_json({"error": {"message": RESTING, "type": "None", "code": "429"}}, 429)
+        reply = self._answer(request)
+        routed = request.path in (
+            "/v1/embeddings",
+            "/v1/rerank",
+        )  # the others are its own, and refused at once
+        self._resting = self.rests and routed and reply is not None and reply.status != 200
+        return reply
+
+    def _answer(self, request: Request) -> Reply | None:
         if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
             return Reply.of_json({"error": {"message": "No api key passed in."}}, 401)
         path = self._path(request.path)

@@ -5,7 +5,7 @@ known to be good. What none of the forms can do is the real error.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -22,13 +22,17 @@ logger = logging.getLogger(__name__)
 
 
 def try_forms(
-    forms: Mapping[str, Call[T]], tried: Mapping[str, errors.Qwen3VLLMError] = _NONE
+    forms: Mapping[str, Call[T]],
+    tried: Mapping[str, errors.Qwen3VLLMError] = _NONE,
+    good_enough: Collection[str] = (),
 ) -> Flow[tuple[str, T]]:
     """Send one form of a request after another until one works; gives its name and its result.
 
     Args:
         forms: By name, the simplest last.
         tried: What failed before.
+        good_enough: Forms that are hardly worse than any before them: where one works, what failed before
+            is not tried once more. A gateway may take seconds for a 500.
 
     Raises:
         Qwen3VLLMError: What the simplest form ended in, if none works; or what says nothing of a form.
@@ -37,6 +41,8 @@ def try_forms(
     for form, call in forms.items():
         (result,) = yield from send(replace(call, tentative=True))
         if not isinstance(result, errors.Qwen3VLLMError):
+            if form in good_enough:
+                return form, result
             return (yield from _better_one(forms, failures, form, result))
         if not may_lack(result):
             raise result

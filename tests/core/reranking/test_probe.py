@@ -92,7 +92,7 @@ def test_an_answer_that_does_not_come_is_an_error_not_a_guess(path: str) -> None
         RerankClient(base_url=server.base_url).score("q", ["d"])
 
 
-@pytest.mark.parametrize("path", ["/tokenize", "/v1/embeddings"])
+@pytest.mark.parametrize("path", ["/tokenize", "/classify"])
 @pytest.mark.parametrize("limit", ["timeout", "total_timeout"])
 def test_a_server_that_hangs_while_asked_is_not_called_wrong(path: str, limit: str) -> None:
     fake = FakeVLLM(template=RIGHT_TEMPLATE, missing=("/classify",))

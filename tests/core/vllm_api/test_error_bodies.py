@@ -8,7 +8,7 @@ import pytest
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.vllm_api.calls import Answer
-from qwen3_vllm._core.vllm_api.error_bodies import is_too_long, raise_for_error, refuses_dimensions
+from qwen3_vllm._core.vllm_api.error_bodies import is_too_long, raise_for_error
 from tests.core.vllm_api.answers import answer, raw_vectors, scored
 
 
@@ -123,6 +123,25 @@ def test_retry_after_may_be_a_date_by_the_servers_clock(header: str, seconds: fl
     assert caught.value.retry_after == seconds
 
 
+@pytest.mark.parametrize(
+    ("words", "header", "seconds"),
+    [
+        ("No deployments available for selected model, Try again in 5 seconds. Passed model=a", None, 5.0),
+        ("Rate limit reached on tokens per min. Please try again in 1.5s.", None, 1.5),
+        ("Try again in 5 seconds", "2", 2.0),
+        ("Try again later", None, None),
+    ],
+)
+def test_a_gateway_may_say_in_words_when_to_try_again(
+    words: str, header: str | None, seconds: float | None
+) -> None:
+    headers = {} if header is None else {"retry_after": header}
+    with pytest.raises(errors.OverloadedError) as caught:
+        raise_for_error(answer({"error": {"message": words}}, 429, **headers))
+
+    assert caught.value.retry_after == seconds
+
+
 def test_a_date_in_retry_after_counts_from_now_where_the_server_has_no_clock() -> None:
     with pytest.raises(errors.OverloadedError) as caught:
         raise_for_error(answer({}, 503, retry_after=formatdate(time.time() + 3600, usegmt=True)))
@@ -150,17 +169,3 @@ def test_too_long_is_known_in_every_releases_words(words: str) -> None:
         raise_for_error(answer(vllm_error(words, "BadRequestError", 400), 400))
 
     assert is_too_long(caught.value)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        'Model "x" does not support matryoshka representation, changing output dimensions will lead to poor',
-        "Model 'x' does not support Matryoshka embeddings; dimensions must be unset (received dimensions=4).",
-    ],
-)
-def test_refused_dimensions_are_known_in_every_releases_words(words: str) -> None:
-    with pytest.raises(errors.BadRequestError) as caught:
-        raise_for_error(answer(vllm_error(words, "BadRequestError", 400), 400))
-
-    assert refuses_dimensions(caught.value)

@@ -24,8 +24,10 @@ def ask_embedding_server(
         ConfigurationError: Its vectors have fewer numbers than `dimensions`.
     """
     forms = _forms(settings)
+    in_base64 = [name for name, how in forms.items() if how.encoding == "base64"]
+    letters = {name: _letter(served.model, how) for name, how in forms.items()}
     try:
-        form, probe = yield from try_forms({name: _letter(served.model, how) for name, how in forms.items()})
+        form, probe = yield from try_forms(letters, good_enough=in_base64[:1])
     except errors.RouteNotFoundError as error:
         raise errors.WrongServerError(
             f"{root} serves {served.model!r} but no embeddings. Start a server for them: {start}"
@@ -34,9 +36,9 @@ def ask_embedding_server(
     if probe.in_pieces:
         # So a vector costs the server's HTTP process, the busiest beside the engine, 640 µs instead of
         # base64's 440 (vLLM 0.32, two cores).
-        in_base64 = yield from try_one(_letter(served.model, _Form("base64", dtype, dimensions)))
-        if not isinstance(in_base64, errors.Qwen3VLLMError):
-            encoding, probe = "base64", in_base64
+        whole = yield from try_one(_letter(served.model, _Form("base64", dtype, dimensions)))
+        if not isinstance(whole, errors.Qwen3VLLMError):
+            encoding, probe = "base64", whole
     if dtype != "float32":
         # A gateway that leaves the field out gets float32, which would be read as something else.
         plain = yield from try_one(_letter(served.model, _Form("float", "float32", dimensions)))

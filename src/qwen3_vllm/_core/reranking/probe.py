@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 _CONTROL_TEXT = "<|im_start|><|im_end|><think></think>"
 _CONTROL_TOKENS = 4
+_WHOLE = 0.9999  # cosine of a vector with itself, at least
 _COSINES = "an embedding model, whose scores are cosines of the two texts"
 
 
@@ -95,7 +96,7 @@ def _ask_reranker(name: str, wrong: Callable[[str], errors.WrongServerError]) ->
         if isinstance(error, errors.RouteNotFoundError):
             raise wrong("which scores no pairs: a chat model, say, or an embedding model") from error
         raise
-    if seen.finished is None and (yield from _embeds(name)):
+    if seen.finished is None and (yield from _gives_cosines(name, seen)):
         raise wrong(_COSINES)
     control = yield from try_one(tokenize(name, _CONTROL_TEXT, add_special_tokens=False))
     if not isinstance(control, errors.Qwen3VLLMError) and len(control) != _CONTROL_TOKENS:
@@ -178,3 +179,18 @@ def _constant(scores: Scores) -> bool:
 def _embeds(model: str) -> Flow[bool]:
     answer = yield from try_one(embed(model, ["a"], encoding="unset"))
     return not isinstance(answer, errors.Qwen3VLLMError)
+
+
+def _gives_cosines(model: str, seen: Samples) -> Flow[bool]:
+    """Whether a text is wholly like itself, and two texts as much like each other either way, as vectors are.
+
+    A request for vectors would tell too, but after a refusal some gateways rest the model for seconds.
+    """
+    assert seen.route is not None
+    pairs = (("a", "a"), ("a", "b"), ("b", "a"))
+    itself, pair, turned = yield from try_all(
+        *(score_by(seen.route, model, one, [other]) for one, other in pairs)
+    )
+    if not (isinstance(itself, Scores) and isinstance(pair, Scores) and isinstance(turned, Scores)):
+        return False
+    return bool(itself.values[0] > _WHOLE) and same(pair, turned)

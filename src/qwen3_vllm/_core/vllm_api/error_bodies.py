@@ -13,6 +13,8 @@ from qwen3_vllm._core.vllm_api.calls import Answer, excerpt, shortened
 
 # Timed out, too many requests, unavailable, gateway timed out: of any form of a request.
 _SAY_NOTHING = frozenset({407, 408, 429, 503, 504})
+# Of LiteLLM, which rests a model for 5 seconds after a failure, and of OpenAI.
+_TRY_AGAIN = re.compile(r"try again in (\d+(?:\.\d+)?) ?s", re.IGNORECASE)
 _CONTEXT = re.compile(r"maximum context length\D{0,20}(\d+)")
 _LOOKS_LIKE_ERROR = re.compile(rb'\s*\{\s*"error"')
 
@@ -49,7 +51,7 @@ def raise_for_error(answer: Answer) -> None:
     raise _error_class(status, kind, message, body)(
         f"{answer.url} answered {status}: {message.rstrip(' .') if advice else message}{advice}",
         status=status,
-        retry_after=_retry_after(answer.headers),
+        retry_after=_retry_after(answer.headers, message if status in (429, 503) else ""),
     )
 
 
@@ -73,9 +75,15 @@ def _advice(status: int) -> str:
     return ""
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After header; of a date, by the server's own clock if the response has it."""
+def _retry_after(headers: Mapping[str, str], message: str) -> float | None:
+    """Seconds of a Retry-After header; of a date, by the server's own clock if the response has it.
+
+    Gateways that send none may say it in words.
+    """
     value = headers.get("retry-after", "")
+    words = _TRY_AGAIN.search(message)
+    if not value and words:
+        return float(words[1])
     try:
         return max(0.0, float(value))
     except ValueError:
@@ -119,8 +127,3 @@ def context_in(error: object) -> int | None:
 def pools_full_context(error: object) -> bool:
     """Whether the server refused an input for its length as vLLM does from 0.32.0 on (the same in 0.33)."""
     return isinstance(error, errors.ServerError) and "even without any output tokens" in str(error)
-
-
-def refuses_dimensions(error: Exception) -> bool:
-    """Whether the server refused `dimensions`, as it does unless started with is_matryoshka."""
-    return isinstance(error, errors.BadRequestError) and "matryoshka" in str(error).lower()
