@@ -58,6 +58,7 @@ class Backend(ThreadingHTTPServer):
     def __init__(self, port: int, number: int) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.number, self.in_flight = number, 0
+        self.is_well = True
         self.free = threading.Event()
         self.free.set()
         self.seen: list[tuple[str, dict[str, str], int]] = []
@@ -73,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path != "/health":
             self.server.seen.append((self.path, dict(self.headers), 0))
-        self._answer()
+        self._answer(200 if self.server.is_well else 503)
 
     def do_POST(self) -> None:
         if "Transfer-Encoding" in self.headers:
@@ -85,22 +86,25 @@ class Handler(BaseHTTPRequestHandler):
         self.server.free.wait(30)
         self._answer()
 
-    def _answer(self) -> None:
+    def _answer(self, status: int = 200) -> None:
         body = str(self.server.number).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
 
 @contextmanager
-def balanced(haproxy: str, folder: Path, role: Any, count: int) -> Iterator[tuple[str, list[Backend]]]:
+def balanced(
+    haproxy: str, folder: Path, role: Any, count: int, *, looks_often: bool = False
+) -> Iterator[tuple[str, list[Backend]]]:
     front, *ports = free_ports(count + 1)
     backends = [Backend(port, number) for number, port in enumerate(ports)]
     for backend in backends:
         threading.Thread(target=backend.serve_forever, args=(0.05,), daemon=True).start()
     config = folder / "haproxy.cfg"
-    config.write_text(haproxy_config(role, "127.0.0.1", front, [f"127.0.0.1:{port}" for port in ports]))
+    text = haproxy_config(role, "127.0.0.1", front, [f"127.0.0.1:{port}" for port in ports])
+    config.write_text(text.replace("inter 2s", "inter 10ms") if looks_often else text)
     process = subprocess.Popen([haproxy, "-db", "-f", str(config)], stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{front}"
     try:
@@ -240,6 +244,14 @@ def test_a_server_that_is_gone_gets_nothing_more(haproxy: str, tmp_path: Path) -
         backends[0].shutdown()
         backends[0].server_close()
         assert {ask(url, body=LONG) for _ in range(6)} == {"1"}
+
+
+def test_bulk_goes_to_the_free_server_when_no_other_is_up(haproxy: str, tmp_path: Path) -> None:
+    with balanced(haproxy, tmp_path, "embedding", 3, looks_often=True) as (url, backends):
+        for backend in backends[1:]:
+            backend.is_well = False
+        until(lambda: ask(url, body=LONG) == "0")
+        assert {ask(url, body=LONG) for _ in range(6)} == {"0"}
 
 
 def test_the_program_is_found_outside_a_users_path(monkeypatch: pytest.MonkeyPatch) -> None:

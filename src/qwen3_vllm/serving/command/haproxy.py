@@ -59,7 +59,8 @@ _LANE = f"""\
     acl bulk req.hdr({PRIORITY_HEADER}) -i {BULK}
     acl bulk req.body_size gt {BULK_BYTES}
     acl bulk req.hdr(Transfer-Encoding) -m found
-    use_backend bulk if bulk
+    # Where no other server is up, the one for queries takes it.
+    use_backend bulk if bulk {{ nbsrv(bulk) gt 0 }}
 """
 
 
