@@ -15,6 +15,11 @@ def contender(name: str, value: float, p_value: float | None, ms: float | None, 
     return Contender(name, estimate(value), estimate(0.8 - value), p_value, seconds, size)
 
 
+def losing(low: float, high: float) -> Contender:
+    """Cheaper than the best, and by Holm's p not worse."""
+    return Contender("cheap", estimate(0.78), Estimate(0.02, low, high), 0.3, 0.07, 4096)
+
+
 SLOW_BEST = contender("rerank 100", 0.80, None, 150, 4096)
 
 
@@ -35,9 +40,16 @@ def test_the_cheapest_that_is_not_worse_is_chosen() -> None:
         "The best is set-up 4 (rerank 100): nDCG@10 0.800 (0.780 to 0.820) over 200 queries; 1 of the other "
         "3 set-ups is significantly worse.",
         "The cheapest that is not significantly worse is set-up 3 (rerank 20, int8): nDCG@10 0.770 (0.750 "
-        "to 0.790), 0.030 less than the best (0.010 to 0.050), 40 ms per query, 1,024 bytes per vector (the "
-        "best: 150 ms per query, 4,096 bytes per vector).",
+        "to 0.790), 0.030 less than the best (0.010 to 0.050: worse, if it were not one of 3 comparisons), "
+        "40 ms per query, 1,024 bytes per vector (the best: 150 ms per query, 4,096 bytes per vector).",
     )
+
+
+@pytest.mark.parametrize(("low", "said"), [(0.001, True), (0.0, False), (-0.01, False)])
+def test_a_loss_that_only_the_correction_leaves_open_is_called_one(low: float, said: bool) -> None:
+    verdict = decide([losing(low, 0.05), SLOW_BEST], "nDCG@10", 12)
+    assert ("worse, if it were not one of" in verdict.sentences[1]) == said
+    assert f"({low:.3f} to 0.050" in verdict.sentences[1]
 
 
 def test_no_difference_shown_is_said_so() -> None:

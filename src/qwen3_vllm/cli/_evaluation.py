@@ -62,7 +62,7 @@ def print_evaluation(result: Evaluation, comparisons: Sequence[Comparison], *, a
 
 
 def _print_set_ups(result: Evaluation) -> None:
-    from qwen3_vllm.evaluation.words import costs_of, p_value
+    from qwen3_vllm.evaluation.words import costs_of, loss, p_value
 
     out.print(f"{len(result.query_ids):,} queries, {result.documents:,} documents. All: {result.constant}")
     for line in result.legend:
@@ -77,7 +77,7 @@ def _print_set_ups(result: Evaluation) -> None:
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("set-up", overflow="fold")
     table.add_column(f"{result.metric} (95 %)", no_wrap=True)
-    for name in (*others, "p", *shown):
+    for name in (*others, *(["loss, 95 %"] if wide else []), "p", *shown):
         table.add_column(name, justify="right", no_wrap=True)
     for each in sorted(result.measured, key=lambda each: -each.metrics[result.metric].value):
         quality = each.metrics[result.metric]
@@ -89,14 +89,15 @@ def _print_set_ups(result: Evaluation) -> None:
             Text(each.name),
             f"{quality.value:.3f} ({quality.low:.3f}-{quality.high:.3f})",
             *(f"{each.metrics[name].value:.3f}" for name in others),
+            *([loss(each)] if wide else []),
             p_value(each),
             *(named[name] for name in shown),
             style="bold" if mark else "",
         )
     out.print(table)
     out.print(
-        "> cheapest not significantly worse   * best   p: against the best, Holm-corrected   "
-        "ms: at the servers, per query   bytes: per vector",
+        f"> cheapest not significantly worse   * best   {'loss, ' if wide else ''}p: against the best, "
+        "p Holm-corrected   ms: at the servers, per query   bytes: per vector",
         style="dim",
     )
 

@@ -7,7 +7,7 @@ from html import escape
 from qwen3_vllm.evaluation import plots
 from qwen3_vllm.evaluation.results import Evaluation, Measured
 from qwen3_vllm.evaluation.statistics import Estimate
-from qwen3_vllm.evaluation.words import costs_of, in_words, p_value, threshold_cells
+from qwen3_vllm.evaluation.words import costs_of, in_words, loss, p_value, threshold_cells
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2430; --quiet: #5a6575; --line: #d5dae2; --paper: #fff;
@@ -57,7 +57,7 @@ def _set_ups(evaluation: Evaluation) -> str:
     names = list(evaluation.measured[0].metrics)
     tokens = any(each.tokens_per_query is not None for each in evaluation.measured)
     costs = ["ms", "embed ms", "search ms", *(["tokens"] if tokens else []), "bytes"]
-    header = ["#", "set-up", *names, "p", *costs]
+    header = ["#", "set-up", *names, "loss, 95 %", "p", *costs]
     ordered = sorted(evaluation.measured, key=lambda each: -each.metrics[evaluation.metric].value)
     rows = [
         (
@@ -66,6 +66,7 @@ def _set_ups(evaluation: Evaluation) -> str:
                 str(each.number),
                 each.name,
                 *(_Markup(_estimate(each.metrics[name])) for name in names),
+                loss(each),
                 p_value(each),
                 *costs_of(each, tokens=tokens),
             ],
@@ -74,7 +75,8 @@ def _set_ups(evaluation: Evaluation) -> str:
     ]
     legend = "".join(f"<br>{escape(line)}" for line in evaluation.legend)
     meaning = (
-        "Blue: the cheapest that is not significantly worse than the best. p: against the best. "
+        "Blue: the cheapest that is not significantly worse than the best. "
+        f"loss, p: of {evaluation.metric}, against the best. "
         "ms, tokens: per query. bytes: per vector."
     )
     note = f"<p><small>{meaning}<br>All: {escape(evaluation.constant)}{legend}</small></p>"

@@ -90,7 +90,7 @@ def _sentences(
         return f"{first}.", "It is the only set-up, so nothing was compared."
     worse = len(contenders) - good
     costs = _costs(contenders[recommended])
-    cheapest = f"{_called(contenders, recommended, metric)}{_less(contenders[recommended])}, {costs}"
+    cheapest = f"{_called(contenders, recommended, metric)}{_less(contenders[recommended], others)}, {costs}"
     if worse == 0:
         none = "the other set-up is not" if others == 1 else f"none of the other {others:,} set-ups is"
         return (
@@ -113,11 +113,15 @@ def _called(contenders: Sequence[Contender], place: int, metric: str) -> str:
     return f"set-up {place + 1} ({each.name}): {metric} {_quality(each.quality)}"
 
 
-def _less(contender: Contender) -> str:
+def _less(contender: Contender, comparisons: int) -> str:
+    """Say the loss, and where it is only Holm's correction that does not call it one."""
     if contender.p_value is None:
         return ""
     loss = contender.loss
-    return f", {loss.value:.3f} less than the best ({loss.low:.3f} to {loss.high:.3f})"
+    less = f", {loss.value:.3f} less than the best ({loss.low:.3f} to {loss.high:.3f}"
+    return (
+        f"{less}: worse, if it were not one of {comparisons:,} comparisons)" if loss.low > 0 else f"{less})"
+    )
 
 
 def _how_many(worse: int, others: int) -> str:

@@ -15,6 +15,11 @@ def p_value(measured: Measured) -> str:
     return "<0.001" if measured.p_value < 0.001 else f"{measured.p_value:.3f}"
 
 
+def loss(measured: Measured) -> str:
+    """How much less than the best set-up it gives: the interval."""
+    return "" if measured.p_value is None else f"{measured.loss.low:.3f} to {measured.loss.high:.3f}"
+
+
 def costs_of(measured: Measured, *, tokens: bool) -> list[str]:
     """Time per query, its share for embedding, search, tokens if asked for, bytes per vector."""
     counted = UNKNOWN if measured.tokens_per_query is None else f"{measured.tokens_per_query:,.0f}"
