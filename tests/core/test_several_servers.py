@@ -74,11 +74,11 @@ def test_each_server_is_asked_in_its_own_way() -> None:
 
 
 @pytest.mark.parametrize("dead", [0, 1])
-def test_a_server_that_is_down_is_done_without(dead: int, embed: Embed) -> None:
+def test_a_server_that_is_down_is_done_without(dead: int) -> None:
     with serving(*embedders(2)) as servers:
         servers[dead].stop()
 
-        np.testing.assert_allclose(embed(client_of(servers), TEXTS), right(TEXTS), atol=1e-6)
+        np.testing.assert_allclose(client_of(servers).embed_documents(TEXTS), right(TEXTS), atol=1e-6)
 
 
 def test_the_work_of_a_server_that_dies_is_done_by_the_others(embed: Embed) -> None:
@@ -104,26 +104,26 @@ def test_the_work_of_a_server_that_dies_is_done_by_the_others(embed: Embed) -> N
         instead(429, {"error": "too many"}),
     ],
 )
-def test_a_server_that_fails_everything_costs_nothing(fault: Fault, embed: Embed) -> None:
+def test_a_server_that_fails_everything_costs_nothing(fault: Fault) -> None:
     with serving(*embedders(2)) as servers:
         client = client_of(servers)
         client.embed_documents(["both are met"])
         servers[0].fault = always(fault)
 
         for _ in range(3):
-            np.testing.assert_allclose(embed(client, TEXTS), right(TEXTS), atol=1e-6)
+            np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
 
 
-def test_a_server_that_hangs_costs_one_time_limit(embed: Embed) -> None:
+def test_a_server_that_hangs_costs_one_time_limit() -> None:
     with serving(*embedders(2)) as servers:
-        client = client_of(servers, timeout=0.5)
+        client = client_of(servers, timeout=0.2)
         client.embed_documents(["both are met"])
         servers[0].fault = always(hang)
         began = time.monotonic()
 
-        np.testing.assert_allclose(embed(client, TEXTS), right(TEXTS), atol=1e-6)
-        assert 0.5 <= time.monotonic() - began < 5
-        np.testing.assert_allclose(embed(client, TEXTS), right(TEXTS), atol=1e-6)
+        np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
+        assert 0.2 <= time.monotonic() - began < 5
+        np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
 
 
 def test_when_all_are_dead_the_error_names_each(embed: Embed) -> None:
@@ -276,11 +276,11 @@ async def test_a_cancelled_call_gives_its_turns_back() -> None:
         np.testing.assert_allclose(vectors, right(TEXTS), atol=1e-6)
 
 
-def test_a_bad_text_is_named_by_its_place_and_the_others_embedded(embed: Embed) -> None:
+def test_a_bad_text_is_named_by_its_place_and_the_others_embedded() -> None:
     with serving(*embedders(2)) as servers:
         texts = [*TEXTS, "\ud800"]
         with pytest.raises(errors.InputError, match="document 60") as caught:
-            embed(client_of(servers), texts)
+            client_of(servers).embed_documents(texts)
         assert caught.value.partial is not None
         np.testing.assert_allclose(caught.value.partial[:60], right(TEXTS), atol=1e-6)
 
@@ -296,21 +296,17 @@ def test_long_texts_are_cut_on_every_server(caplog: pytest.LogCaptureFixture) ->
         assert "10 of 10 documents were cut" in caplog.text
 
 
-def test_a_server_that_hangs_is_noticed_long_before_its_time_limit(
-    embed: Embed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_hangs_is_noticed_long_before_its_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers_module, "_SILENCE", 0.1)
     with serving(*embedders(2)) as servers:
         client = client_of(servers, timeout=300)
         client.embed_documents(["both are met"])
         servers[0].fault = always(hang)
 
-        np.testing.assert_allclose(embed(client, TEXTS), right(TEXTS), atol=1e-6)
+        np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
 
 
-def test_a_server_that_takes_long_but_lives_is_waited_for(
-    embed: Embed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_takes_long_but_lives_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers_module, "_SILENCE", 0.05)
 
     def slow(connection: socket.socket, reply: Reply) -> None:
@@ -321,22 +317,22 @@ def test_a_server_that_takes_long_but_lives_is_waited_for(
         client = client_of(servers)
         client.embed_documents(["both are met"])
         servers[0].fault = always(slow, EMBEDDINGS)
-        embed(client, TEXTS)
+        client.embed_documents(TEXTS)
         assert len(embedded(servers[0])) >= 4
         assert sorted(embedded(servers[0]) + embedded(servers[1])) == sorted(TEXTS)  # none was sent again
 
 
-def test_many_may_die_at_once_while_one_is_left(embed: Embed) -> None:
+def test_many_may_die_at_once_while_one_is_left() -> None:
     with serving(*embedders(8)) as servers:
         client = client_of(servers)
         client.embed_documents(["all are met"])
         for server in servers[:7]:
             server.stop()
 
-        np.testing.assert_allclose(embed(client, TEXTS), right(TEXTS), atol=1e-6)
+        np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
 
 
-def test_a_text_that_breaks_every_server_fails_alone(embed: Embed, quick_retries: None) -> None:
+def test_a_text_that_breaks_every_server_fails_alone() -> None:
     with serving(*embedders(6)) as servers:
         client = client_of(servers)
         client.embed_documents(["all are met"])
@@ -345,7 +341,7 @@ def test_a_text_that_breaks_every_server_fails_alone(embed: Embed, quick_retries
             server.fault = lambda request: broken if b'"text 7"' in request.body else honest
 
         with pytest.raises(errors.ServerError) as caught:
-            embed(client, TEXTS)
+            client.embed_documents(TEXTS)
         assert {7} <= set(caught.value.errors) <= {4, 5, 6, 7}  # its request
         tried = [server.bodies(EMBEDDINGS) for server in servers]
         assert sum("text 7" in body["input"] for bodies in tried for body in bodies) <= 10

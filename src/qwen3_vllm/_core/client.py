@@ -63,6 +63,7 @@ class Client(ABC, Generic[S]):
     def wait_until_ready(self, timeout: float = 600.0) -> None:
         """Return when the server answers a real request: for a service that starts beside its server.
 
+        Of several servers one is enough; the others join when they answer.
         It waits through what a loading server does: refused connections, 404, 500 and above, silence.
 
         Args:
