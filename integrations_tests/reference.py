@@ -36,7 +36,7 @@ class ReferenceEmbedding:
         return AutoModel.from_pretrained(self._model_path, dtype=torch.float32).eval()
 
     def queries(self, queries: Sequence[str], instruction: str = INSTRUCTION) -> NDArray[np.float32]:
-        """Embed queries; float32 `(len(queries), dimensions)`, rows of length 1."""
+        """Embed queries; float32 `(len(queries), dimensions)`, L2-normalised rows."""
         return self.documents([f"Instruct: {instruction}\nQuery:{query}" for query in queries])
 
     @torch.inference_mode()

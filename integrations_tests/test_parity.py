@@ -177,7 +177,7 @@ Through = type[ThroughClient] | type[ThroughLangChain] | type[ThroughLlamaIndex]
 
 @pytest.fixture(params=["reranker_server", "templated_reranker_server"])
 def any_reranker_server(request: pytest.FixtureRequest) -> RunningServer:
-    """Give each reranker server in turn: who templates must not matter to a caller."""
+    """Give each reranker server in turn: who applies the template must not matter to a caller."""
     server: RunningServer = request.getfixturevalue(request.param)
     return server
 

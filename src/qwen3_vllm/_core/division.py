@@ -110,7 +110,7 @@ def _parts(batch: list[int], size: int) -> list[list[int]]:
 
 
 def _may_be_size(error: errors.Qwen3VLLMError) -> bool:
-    """Whether fewer texts, or all but one, may succeed."""
+    """Whether splitting the batch might help."""
     if isinstance(error, errors.InvalidAnswerError):
         return error.cause == "content"
     return isinstance(error, errors.BadRequestError) or _is_full(error)
