@@ -192,7 +192,7 @@ class RerankerTests(BaseStandardTests):
         try:
             pickled = pickle.dumps(reranker)
         except (TypeError, AttributeError, pickle.PicklingError) as error:
-            pytest.skip(f"it has no pickles: {error}")
+            pytest.skip(f"it cannot be pickled: {error}")
         self._check_hidden(repr(pickled))
 
     def _check_hidden(self, shown: str) -> None:

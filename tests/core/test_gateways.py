@@ -356,9 +356,11 @@ def test_a_text_that_a_gateway_blocks_takes_no_other_with_it(status: int) -> Non
 def test_what_every_form_ends_in_is_the_error_and_says_what_was_tried(status: int, kind: str) -> None:
     blocks = ("/v1/embeddings", "/v1/score", "/v1/rerank", "/classify")
     with serve(Gateway(EMBEDDING, blocks=blocks, refusal=(status, kind))) as server:
-        with pytest.raises(errors.Qwen3VLLMError, match=r"Tried in vain: .*bytes_only; .*format unset"):
+        with pytest.raises(
+            errors.Qwen3VLLMError, match=r"Tried without success: .*bytes_only; .*format unset"
+        ):
             EmbeddingClient(base_url=server.base_url).embed_documents(["a"])
-        with pytest.raises(errors.Qwen3VLLMError, match=r"Tried in vain: /v1/score; .*/v1/rerank"):
+        with pytest.raises(errors.Qwen3VLLMError, match=r"Tried without success: /v1/score; .*/v1/rerank"):
             RerankClient(base_url=server.base_url).score("q", ["a"])
 
 

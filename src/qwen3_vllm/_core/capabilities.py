@@ -62,7 +62,7 @@ def _shared(failures: Mapping[str, errors.Qwen3VLLMError]) -> errors.Qwen3VLLMEr
     """Take the error of the simplest form that was told apart from one that is not there."""
     found = [error for error in failures.values() if not isinstance(error, errors.RouteNotFoundError)]
     error = found[-1] if found else list(failures.values())[-1]
-    error.args = (f"{error} Tried in vain: {'; '.join(failures)}.",)
+    error.args = (f"{error} Tried without success: {'; '.join(failures)}.",)
     return error
 
 

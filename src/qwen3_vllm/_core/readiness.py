@@ -38,7 +38,8 @@ class Waiting:
         pause = self._pause
         if monotonic() + pause >= self._until:
             raise errors.RequestTimeoutError(
-                f"The server was not ready within {self._timeout:g} s. At last: {error}", "total_timeout"
+                f"The server was not ready within {self._timeout:g} s. The last problem: {error}",
+                "total_timeout",
             ) from error
         if str(error) != self._told:
             logger.info("Waiting for the server: %s", error)

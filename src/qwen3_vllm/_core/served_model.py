@@ -99,7 +99,7 @@ def ask_served(model: str | None, role: Role, listed: Listed, ask: Callable[[Ser
         (listed,) = yield from send(models())  # it may be starting: with more patience
     if isinstance(listed, errors.Qwen3VLLMError):
         if model is None:
-            listed.args = (f"{listed} Without a list of models, pass the name of one as model.",)
+            listed.args = (f"{listed} Since it lists no models, pass the name of one as model.",)
             raise listed
         return (yield from ask(Served(model)))
     names = tuple(line.name for line in listed)

@@ -231,7 +231,7 @@ def test_half_precision_on_the_wire_is_near_enough(embedding_server: SocketServe
 
 
 def test_more_dimensions_than_the_model_has_are_an_error(embedding_server: SocketServer) -> None:
-    with pytest.raises(errors.ConfigurationError, match=r"dimensions=32.* 16 numbers"):
+    with pytest.raises(errors.ConfigurationError, match=r"dimensions=32.* have 16"):
         client_of(embedding_server, dimensions=32).embed_documents(["a"])
 
 

@@ -53,7 +53,7 @@ def test_a_private_authority_can_be_trusted(
 
 
 def test_an_unknown_authority_is_an_error_that_says_what_to_pass(tls_server: SocketServer) -> None:
-    with pytest.raises(errors.ServerUnreachableError, match="pass that one's file as verify"):
+    with pytest.raises(errors.ServerUnreachableError, match="pass the authority's file as verify"):
         EmbeddingClient(base_url=tls_server.base_url).embed_documents(["a"])
 
 

@@ -256,7 +256,7 @@ LASTING: dict[str, Lasting] = {
         "an HTML page: Log in",
     ),
     "truncated body": (changed(lambda body: body[:-3]), errors.InvalidAnswerError, "bytes"),
-    "wrong count": (changed(lambda body: body[:-64]), errors.InvalidAnswerError, "bytes|numbers"),
+    "wrong count": (changed(lambda body: body[:-64]), errors.InvalidAnswerError, "bytes|dimensions"),
     "wrong dimensions": (changed(lambda body: body + body), errors.InvalidAnswerError, "32 each"),
     "NaN": (changed(lambda body: b"\xff" * len(body)), errors.InvalidAnswerError, "NaN"),
     "no HTTP": (no_http, errors.ServerUnreachableError, "broke"),

@@ -140,5 +140,5 @@ BAD_VECTORS = {
 
 @pytest.mark.parametrize("bad", BAD_VECTORS.values(), ids=BAD_VECTORS)
 def test_a_bad_answer_to_embeddings_is_told_not_used(bad: Answer) -> None:
-    with pytest.raises(errors.InvalidAnswerError, match="answered"):
+    with pytest.raises(errors.InvalidAnswerError, match="http://server/v1/score sent"):
         embed("m", ["a", "b"], encoding="bytes_only", width=2).decode(bad)

@@ -86,7 +86,7 @@ ERRORS: dict[str, tuple[Answer, type[errors.ServerError], int, str]] = {
 def test_every_shape_of_error_is_understood(
     raw: Answer, kind: type[errors.ServerError], status: int, words: str
 ) -> None:
-    with pytest.raises(errors.ServerError, match="http://server/v1/score answered") as caught:
+    with pytest.raises(errors.ServerError, match="http://server/v1/score responded with") as caught:
         raise_for_error(raw)
 
     assert type(caught.value) is kind

@@ -90,7 +90,7 @@ BAD_SCORES = {
 
 @pytest.mark.parametrize("bad", BAD_SCORES.values(), ids=BAD_SCORES)
 def test_a_bad_answer_to_score_is_told_not_used(bad: Answer) -> None:
-    with pytest.raises(errors.InvalidAnswerError, match="http://server/v1/score answered"):
+    with pytest.raises(errors.InvalidAnswerError, match="http://server/v1/score sent"):
         score("m", "q", ["a", "b"]).decode(bad)
 
 

@@ -47,7 +47,7 @@ def ask_embedding_server(
     width = len(probe.vector)
     if settings.dimensions is not None and width < settings.dimensions:
         raise errors.ConfigurationError(
-            f"dimensions={settings.dimensions}, but vectors of {served.model!r} have {width} numbers"
+            f"dimensions={settings.dimensions}, but vectors of {served.model!r} have {width}"
         )
     cuts = dimensions is not None and width == dimensions  # a server may ignore the field
     return EmbeddingServer(served.model, served.context, width, encoding, dtype, cuts, served.root)

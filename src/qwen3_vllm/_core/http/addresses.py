@@ -13,8 +13,8 @@ _ROUTE = re.compile(
 def places_of(base_url: str) -> tuple[str, ...]:
     """Give the addresses to try, in order: each stands for what is `…/v1` of vLLM.
 
-    As given, and then with `/v1`; of a bare host `/v1` comes first, as vLLM has it. A pasted endpoint is tried
-    first; its last part may also be the prefix of a gateway.
+    As given, and then with `/v1`; of a bare host `/v1` comes first, as vLLM has it. A pasted endpoint is
+    tried first; its last part may also be the prefix of a gateway.
     """
     url = base_url.rstrip("/")
     endpoint = _ROUTE.sub("", url)

@@ -22,7 +22,7 @@ async def read_body(response: aiohttp.ClientResponse, buffer: Buffer, most: int)
         if refused:
             return f"a body in the encoding {encoding}, which was not asked for".encode()
         raise errors.InvalidAnswerError(
-            f"{response.url} answered in the encoding {encoding}, which was not asked for: switch off "
+            f"{response.url} responded in the encoding {encoding}, which was not asked for: switch off "
             "compression in the proxy in front of the server",
             "encoding",
         )
@@ -54,5 +54,5 @@ async def _read_pieces(response: aiohttp.ClientResponse, most: int, *, cut: bool
 
 def _too_large(response: aiohttp.ClientResponse, most: int) -> errors.InvalidAnswerError:
     return errors.InvalidAnswerError(
-        f"{response.url} answered more than {most} bytes, the most that this request can need", "size"
+        f"{response.url} sent more than {most} bytes, more than this request can need", "size"
     )

@@ -25,11 +25,11 @@ def disconnection(
         case aiohttp.ConnectionTimeoutError():
             return errors.RequestTimeoutError(f"could not connect to {url} within {timeout.sock_connect:g} s")
         case TimeoutError():
-            return errors.RequestTimeoutError(f"{url} gave no complete answer within {timeout.total:g} s")
+            return errors.RequestTimeoutError(f"{url} sent no complete response within {timeout.total:g} s")
         case aiohttp.ClientSSLError():
             return errors.ServerUnreachableError(
-                f"No TLS connection to {url}: {error}. Where a private authority signed its certificate, "
-                "pass that one's file as verify, or set SSL_CERT_FILE",
+                f"No TLS connection to {url}: {error}. If a private authority signed its certificate, "
+                "pass the authority's file as verify, or set SSL_CERT_FILE",
                 "tls",
             )
         case aiohttp.ClientProxyConnectionError():

@@ -112,7 +112,7 @@ class Deadline:
     def missed(self) -> errors.RequestTimeoutError:
         """Make the error of what the time was not enough for."""
         return errors.RequestTimeoutError(
-            f"{self._root} did not answer the whole call within total_timeout, {self._seconds:g} s.",
+            f"{self._root} did not complete the call within total_timeout, {self._seconds:g} s.",
             "total_timeout",
         )
 

@@ -158,8 +158,8 @@ async def _watched(group: Group[M], server: Server[M], work: Coroutine[Any, Any,
             others = any(each.usable for each in group.servers if each is not server)
             if others and silent >= _SILENCE and not await server.lives(_SILENCE):
                 raise _Hangs(
-                    f"{server.transport.root} hangs: it has answered nothing for {silent:.0f} s, nor does it "
-                    "answer GET /health."
+                    f"{server.transport.root} hangs: it has not responded for {silent:.0f} s, not even "
+                    "to GET /health."
                 )
         return task.result()
     finally:

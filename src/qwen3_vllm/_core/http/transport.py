@@ -150,7 +150,7 @@ class Transport(Runner):
                     silent = load.limit.hung_since(began)
                     if not tries.made and silent > _HUNG * self._settings.timeout:
                         return errors.RequestTimeoutError(
-                            f"{self.root} answered nothing for {silent:.1f} s: no more is sent to it."
+                            f"{self.root} has not responded for {silent:.1f} s: nothing more is sent to it."
                         )
                     slot = load.limit.renewed()
                     tokens.clear()

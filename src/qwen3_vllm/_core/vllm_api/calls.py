@@ -203,7 +203,7 @@ def tokens_of(body: Any) -> int | None:
 
 def unexpected(answer: Answer, wanted: str, got: str | None = None) -> errors.InvalidAnswerError:
     got = shortened(answer.mask(got)) if got is not None else excerpt(answer)
-    return errors.InvalidAnswerError(f"{answer.url} answered {got}, where this client needs {wanted}")
+    return errors.InvalidAnswerError(f"{answer.url} sent {got}, where this client needs {wanted}")
 
 
 def excerpt(answer: Answer) -> str:

@@ -66,7 +66,7 @@ def embed(
         else:
             vectors = _json_vectors(answer, count, _NUMPY_DTYPE[dtype])
         if width is not None and vectors.shape[1] != width:
-            raise unexpected(answer, f"{count} vectors of {width} numbers", f"{vectors.shape[1]} each")
+            raise unexpected(answer, f"{count} vectors of {width} dimensions", f"{vectors.shape[1]} each")
         vectors = vectors[:, :keep]
         norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
         if not ((norms > 0) & np.isfinite(norms)).all():

@@ -49,7 +49,7 @@ def raise_for_error(answer: Answer) -> None:
     message = shortened(answer.mask(message)) or excerpt(answer)
     advice = _advice(status)
     raise _error_class(status, kind, message, body)(
-        f"{answer.url} answered {status}: {message.rstrip(' .') if advice else message}{advice}",
+        f"{answer.url} responded with {status}: {message.rstrip(' .') if advice else message}{advice}",
         status=status,
         retry_after=_retry_after(answer.headers, message if status in (429, 503) else ""),
     )
