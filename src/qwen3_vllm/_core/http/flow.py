@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar, cast
 
 from qwen3_vllm import errors
@@ -81,6 +81,21 @@ def send_one(call: Call[T]) -> Flow[T]:
     if isinstance(result, errors.Qwen3VLLMError):
         raise result
     return result
+
+
+def uncounted(flow: Flow[T]) -> Flow[T]:
+    """Run a flow whose calls are questions about the server, whatever it says of them."""
+    try:
+        step = next(flow)
+        while True:
+            try:
+                yield replace(step, is_usage=False) if isinstance(step, Round) else step
+            except errors.Qwen3VLLMError as error:
+                step = flow.throw(error)
+            else:
+                step = next(flow)
+    except StopIteration as stop:
+        return cast(T, stop.value)
 
 
 class Deadline:

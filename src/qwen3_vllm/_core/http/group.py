@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.http.flow import Deadline, Flow
+from qwen3_vllm._core.http.flow import Deadline, Flow, uncounted
 from qwen3_vllm._core.http.health import Health
 from qwen3_vllm._core.http.loop import now
 from qwen3_vllm._core.http.retries import retry_delay
@@ -164,7 +164,9 @@ class Group(Generic[M]):
     async def _check_one(self, server: Server[M]) -> None:
         root, is_new = server.transport.root, not self._met
         try:
-            answer = await server.transport.drive(self._check.ask(server.member), Deadline(None, root))
+            answer = await server.transport.drive(
+                uncounted(self._check.ask(server.member)), Deadline(None, root)
+            )
             if self._first is None:
                 self._first = root, answer
             different = self._check.differ(self._first[1], answer)
