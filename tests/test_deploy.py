@@ -240,6 +240,8 @@ def test_prometheus_scrapes_services_that_exist_with_the_key(compose: Any) -> No
     for role, port in PORTS.items():
         assert jobs[role]["static_configs"] == [{"targets": [f"{role}:{port}"]}]
         assert jobs[role]["authorization"] == {"credentials_file": "/run/secrets/vllm_api_key"}
+    (more,) = jobs["embedding"]["dns_sd_configs"]
+    assert set(more["names"]) == {name for name in compose["services"] if name.startswith("embedding-")}
     (gpu,) = jobs["gpu"]["static_configs"][0]["targets"]
     assert gpu.partition(":")[0] in compose["services"]
     assert "vllm_api_key" in compose["services"]["prometheus"]["secrets"]
