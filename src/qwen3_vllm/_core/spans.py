@@ -6,7 +6,7 @@ repeat texts in their messages.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -89,7 +89,7 @@ class ObservedCall:
         if self._span.is_recording():
             self._span.update_name(name)
             self._span.set_attributes(attributes | self._details(counted=counted))
-            for at, failure in self._sent_again:
+            for at, failure in tuple(self._sent_again):
                 self._span.add_event("qwen3_vllm.sent_again", failure, at)
             if kind is not None:
                 self._span.set_status(trace.StatusCode.ERROR)
@@ -111,13 +111,17 @@ class ObservedCall:
             failure["http.response.status_code"] = error.status
         self._sent_again.append((time.time_ns(), failure))
 
+    def _who_answered(self) -> Sequence[str]:
+        return tuple(self._answered)  # at once: requests of a cancelled call may still be under way
+
     def _name_and_attributes(self) -> tuple[str, Attributes]:
         """As far as they are known: the server may have to be asked for its model first."""
         model, _ = self._learned()
+        answered = self._who_answered()
         attributes: Attributes = {
             "gen_ai.operation.name": self._operation,
             "gen_ai.provider.name": "vllm",
-            **_server_of(self._answered if len(self._answered) == 1 else self._addresses),
+            **_server_of(answered if len(answered) == 1 else self._addresses),
         }
         if model is None:
             return self._operation, attributes
@@ -132,14 +136,14 @@ class ObservedCall:
         }
         if dimensions is not None:
             details["gen_ai.embeddings.dimension.count"] = dimensions
-        if len(self._answered) > 1:
-            details["qwen3_vllm.servers"] = sorted(URL(address).authority for address in self._answered)
+        if len(answered := self._who_answered()) > 1:
+            details["qwen3_vllm.servers"] = sorted(URL(address).authority for address in answered)
         if counted:
             details["gen_ai.usage.input_tokens"] = self._usage.tokens
         return details
 
 
-def _server_of(addresses: Collection[str]) -> Attributes:
+def _server_of(addresses: Sequence[str]) -> Attributes:
     """The server that did it, or the hosts of several."""
     servers = [URL(address) for address in addresses]
     found: Attributes = {"server.address": ", ".join(sorted({server.host or "" for server in servers}))}
