@@ -35,16 +35,17 @@ def bench(
         bool, typer.Option("--stub", help="Measure at a canned server: what a client itself costs.")
     ] = False,
     stub_rate: Annotated[
-        float, typer.Option(min=0, help="Documents a second the canned server embeds at most; 0: no limit.")
+        float,
+        typer.Option(min=0, help="Documents per second that the canned server embeds at most; 0: no limit."),
     ] = 0.0,
-    documents: Annotated[int, typer.Option(min=1, help="Documents a call.")] = 128,
-    calls: Annotated[int, typer.Option(min=1, help="Calls a round, of each client.")] = 8,
+    documents: Annotated[int, typer.Option(min=1, help="Documents per call.")] = 128,
+    calls: Annotated[int, typer.Option(min=1, help="Calls per round, of each client.")] = 8,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = 7,
-    batch: Annotated[int, typer.Option(min=1, help="Documents a request.")] = 128,
+    batch: Annotated[int, typer.Option(min=1, help="Documents per request.")] = 128,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 16,
-    words: Annotated[int, typer.Option(min=1, help="Words a document.")] = 96,
-    queries: Annotated[int, typer.Option(min=1, help="Queries a round, of each client.")] = 30,
-    rankings: Annotated[int, typer.Option(min=1, help="Rankings a round, of each way.")] = 2,
+    words: Annotated[int, typer.Option(min=1, help="Words per document.")] = 96,
+    queries: Annotated[int, typer.Option(min=1, help="Queries per round, of each client.")] = 30,
+    rankings: Annotated[int, typer.Option(min=1, help="Rankings per round, of each way.")] = 2,
     only: Annotated[
         list[str] | None, typer.Option(help="Only clients with this in their name; may be repeated.")
     ] = None,
@@ -53,9 +54,9 @@ def bench(
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw it into this file: .svg, .png or .pdf.")] = None,
 ) -> None:
-    """Measure this library beside other clients, in one run, in turns: speed, latency, CPU for a document.
+    """Measure this library beside other clients, in one run, in turns: speed, latency, CPU per document.
 
-    Clients that are not installed are left out. The key, where servers want one, is `VLLM_API_KEY`.
+    Clients that are not installed are left out. The key, where servers need one, is `VLLM_API_KEY`.
 
     Exit status: 0 measured, 1 a server failed, 2 wrong usage. A bar that is missed is shown, not an error.
 
@@ -67,7 +68,7 @@ def bench(
         _fail("--stub-rate needs --stub", EXIT_USAGE)
     for file in (json_file, plot):
         if file is not None and not file.parent.is_dir():
-            _fail(f"{file.parent} is no folder", EXIT_USAGE)
+            _fail(f"{file.parent} is not a folder", EXIT_USAGE)
     try:
         with ExitStack() as running:
             if stub:

@@ -30,7 +30,7 @@ def _cost(documents: dict[str, Series]) -> list[Bar]:
     bars = []
     for client, most in ((clients.OUR_LISTS, _LISTS_US), (clients.OUR_NUMPY, _NUMPY_US)):
         if client in documents:
-            bars.append(_at_most(f"{client}: CPU µs a document", spread(documents[client].cpu_us), most))
+            bars.append(_at_most(f"{client}: CPU µs per document", spread(documents[client].cpu_us), most))
     # Like with like: the lists of one framework's class against those of another class of the same framework.
     for other, ours, least in (
         (clients.LANGCHAIN, clients.OUR_LISTS, _FRAMEWORKS_TIMES),
@@ -48,7 +48,7 @@ def _speed(documents: dict[str, Series]) -> list[Bar]:
     if not ours or not bare:
         return []
     share = ratio(ours.per_second, bare.per_second)
-    return [_at_least(f"documents a second of {ours.client} over {bare.client}", share, _OF_BARE)]
+    return [_at_least(f"documents per second of {ours.client} over {bare.client}", share, _OF_BARE)]
 
 
 def _latency(queries: dict[str, Series]) -> list[Bar]:

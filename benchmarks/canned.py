@@ -106,7 +106,7 @@ def _sent(reply: Reply) -> bytes:
 
 
 class _Pace:
-    """Lets answers with vectors go at `rate` documents a second together, like one busy GPU; 0: at once."""
+    """Lets answers with vectors go at `rate` documents per second together, like one busy GPU; 0: at once."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -143,7 +143,7 @@ def canned_server(*, rate: float = 0.0, cores: set[int] | None = None) -> Iterat
     """Run a canned server in a process of its own; yields its address, without `/v1`.
 
     Args:
-        rate: Documents a second that it embeds at most; 0: as fast as it can.
+        rate: Documents per second that it embeds at most; 0: as fast as it can.
         cores: The cores that it may use; None: any.
     """
     command = [sys.executable, "-m", "benchmarks.canned", "--rate", str(rate)]

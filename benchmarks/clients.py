@@ -33,7 +33,7 @@ _ARTICLE_BATCH = 128  # a fixed yardstick, whatever the others are told
 
 @dataclass(frozen=True)
 class Target:
-    """A server to measure at: its address without `/v1`, its model, the key it wants ("" for none)."""
+    """A server to measure at: its address without `/v1`, its model, the key it needs ("" for none)."""
 
     root: str
     model: str

@@ -68,7 +68,7 @@ def load(
 ) -> None:
     """Measure bulk, one query alone and beside bulk, and rankings, in turns.
 
-    The key, where servers want one, is `VLLM_API_KEY`.
+    The key, where servers need one, is `VLLM_API_KEY`.
 
     Example: `python -m benchmarks.load --embedding-url http://127.0.0.1:8000`
     """

@@ -26,12 +26,12 @@ class Plan:
     Attributes:
         embedding_url: Server of the cases `documents` and `query`; None leaves them out.
         reranker_url: Server of the case `rerank`; None leaves it out.
-        documents: Documents a call.
+        documents: Documents per call.
         calls: Calls a round, of each client.
         rounds: Rounds; in each, every client has its turn, in another order.
-        batch: Documents a request, where a client can be told.
+        batch: Documents per request, where a client lets one choose.
         concurrency: Requests in flight, where a client can be told.
-        words: Words a document; about 1.3 tokens each.
+        words: Words per document; about 1.3 tokens each.
         queries: Queries a round, of each client.
         rankings: Rankings of 100 documents a round, of each way.
         only: Clients to measure, by a part of the name; empty: all that are installed.
@@ -69,12 +69,12 @@ class Series:
 
     @property
     def per_second(self) -> tuple[float, ...]:
-        """Documents (queries, rankings) a second, of each round."""
+        """Documents (queries, rankings) per second, of each round."""
         return tuple(self.size * len(turn.latencies) / sum(turn.latencies) for turn in self.rounds)
 
     @property
     def cpu_us(self) -> tuple[float, ...]:
-        """Microseconds of CPU for a document (query, ranking), of each round."""
+        """Microseconds of CPU per document (query, ranking), of each round."""
         return tuple(1e6 * turn.cpu / (self.size * len(turn.latencies)) for turn in self.rounds)
 
     def latency_ms(self, percentile: float) -> float:
@@ -85,7 +85,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of a figure over the rounds, and its least and greatest."""
+    """The median of a figure over the rounds, and its smallest and largest value."""
 
     median: float
     low: float

@@ -42,7 +42,7 @@ CANDIDATES = 8
 JUDGED = 20  # candidates a labelled query is reranked over
 EMBED_AT_ONCE = 256
 
-# Tables need some width where no terminal tells one.
+# Tables need a width where there is no terminal.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 
@@ -192,7 +192,7 @@ def progress_shown() -> Iterator[Callable[[Progress | None], None]]:
 
 
 def embed(store: InMemoryVectorStore, passages: Sequence[Passage]) -> None:
-    """Embed the passages into the store, telling how far it is."""
+    """Embed the passages into the store, and report the progress."""
     for start in range(0, len(passages), EMBED_AT_ONCE):
         part = passages[start : start + EMBED_AT_ONCE]
         store.add_documents([Document(passage.text, metadata={"id": passage.id}) for passage in part])

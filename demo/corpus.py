@@ -34,7 +34,7 @@ def read_corpus(path: Path) -> list[Passage]:
         CorpusError: Missing, unreadable, empty, of another kind, or not in the form its name promises.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise CorpusError(f"{path}: want a {', '.join(SUFFIXES)} file")
+        raise CorpusError(f"{path}: give a {', '.join(SUFFIXES)} file")
     try:
         content = path.read_bytes()
         if path.suffix.lower() == ".jsonl":

@@ -3,7 +3,7 @@
     python -m demo.evaluate
 
 It boots one server after the other. `--models DIR` scores other checkpoints of the same names. On a CPU the
-embedding model takes a minute, the reranker seconds a question and template: `--questions` and `--wrong`
+embedding model takes a minute, the reranker seconds per question and template: `--questions` and `--wrong`
 bound them, `--language` leaves one out.
 """
 
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of both checkpoints")
     parser.add_argument("--language", choices=LANGUAGES, help="one language only")
-    parser.add_argument("--questions", type=int, default=200, help="questions a language to rerank for")
+    parser.add_argument("--questions", type=int, default=200, help="questions per language to rerank for")
     parser.add_argument("--wrong", type=int, default=40, help="how many of them with wrong templates, too")
     options = parser.parse_args()
     names = [options.language] if options.language else LANGUAGES

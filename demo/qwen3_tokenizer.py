@@ -115,7 +115,7 @@ def _split(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, byt
             break
         parts[place : place + 2] = [parts[place] + parts[place + 1]]
     if len(parts) != 2:
-        raise ValueError(f"token {rank} ({token!r}) is no merge of two earlier tokens")
+        raise ValueError(f"token {rank} ({token!r}) is not a merge of two earlier tokens")
     return parts[0], parts[1]
 
 

@@ -57,7 +57,7 @@ def texts_of(batches: Any) -> list[str]:
 
 
 class Encoder:
-    """An EmbeddingClient as mteb wants an encoder."""
+    """An EmbeddingClient as an encoder of mteb."""
 
     mteb_model_meta = ModelMeta.create_empty({"name": "qwen3-vllm/embedding"})
 
@@ -82,7 +82,7 @@ class Encoder:
 
 
 class CrossEncoder:
-    """A RerankClient as mteb wants a cross-encoder."""
+    """A RerankClient as a cross-encoder of mteb."""
 
     mteb_model_meta = ModelMeta.create_empty({"name": "qwen3-vllm/reranker", "is_cross_encoder": True})
 

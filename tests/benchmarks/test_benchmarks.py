@@ -87,7 +87,7 @@ def bars_of(*measured: Series, canned: bool) -> dict[str, bool]:
 def test_cpu_is_promised_in_microseconds_a_document(microseconds: float, met: bool) -> None:
     ours = series(contestants.OUR_LISTS, (1, microseconds * 1e-4))
 
-    assert bars_of(ours, canned=True) == {"qwen3-vllm, LangChain: CPU µs a document": met}
+    assert bars_of(ours, canned=True) == {"qwen3-vllm, LangChain: CPU µs per document": met}
 
 
 @pytest.mark.parametrize(("times", "met"), [(5.1, True), (4.9, False)])
