@@ -43,7 +43,7 @@ def ask_limit(context: int, refused: Call[Any]) -> Flow[int]:
 
 
 def ask_context(bound: int, call: Callable[[int], Call[Any]]) -> Flow[int | None]:
-    """Find out how long an input may surely be, where no refusal says so, by trying shorter ones.
+    """Find out how long an input may certainly be, where no refusal says so, by trying shorter ones.
 
     Args:
         bound: The most tokens that a refused input can have.

@@ -29,7 +29,7 @@ class Division:
         self._tried = False
 
     def after(self, batches: list[list[int]], ended: list[errors.Qwen3VLLMError | None]) -> list[list[int]]:
-        """Take how each batch ended, None for an answer, and return what to send next."""
+        """Take how each batch ended, None for a response, and return what to send next."""
         again: list[list[int]] = []
         to_divide: Refused = []
         for batch, error in self._refused(batches, ended):
@@ -71,7 +71,7 @@ class Division:
         return True
 
     def _due(self, to_divide: Refused) -> Refused:
-        """Choose what to divide now; what may be the server's own fault waits for its first answer."""
+        """Choose what to divide now; what may be the server's own fault waits for its first response."""
         if self._most:
             due, self._held = to_divide + self._held, []
         else:

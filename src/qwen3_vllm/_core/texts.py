@@ -98,7 +98,7 @@ def token_bound(text: str) -> int:
 
 
 def cut_to_bound(text: str, tokens: int) -> str:
-    """Cut a text so that it surely has no more than so many tokens, without halving a character."""
+    """Cut a text so that it certainly has no more than so many tokens, without halving a character."""
     cut = text
     while (bound := token_bound(cut)) > max(tokens, 0):
         size = len(cut.encode())

@@ -92,7 +92,7 @@ class Folder:
             ) from error
 
     def write_errors(self, parts: Sequence[Part]) -> None:
-        """Write errors.jsonl anew, in the order of the inputs, from what parts and chunks know."""
+        """Write errors.jsonl again, in the order of the inputs, from what parts and chunks know."""
         target = self.path / "errors.jsonl"
         found = False
         with _appearing(target, self.progress) as path, path.open("wb") as file:

@@ -98,7 +98,7 @@ class Examination:
         return answer
 
     def ask_as_stranger(self, *calls: Call[Any]) -> list[Any]:
-        """Send calls without the key; an error stands for the answer."""
+        """Send calls without the key; an error stands for the response."""
         return self._stranger.run(send(*calls))
 
     def _what_to_do(self, error: errors.Qwen3VLLMError) -> str:

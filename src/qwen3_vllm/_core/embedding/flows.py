@@ -77,7 +77,7 @@ class EmbeddingFlows:
             if unsendable:
                 raise failed(unsendable, count, noun, None)
             return collector
-        # Nobody waits for one of many documents; a query may hold up an answer.
+        # Nobody waits for one of many documents; a query may hold up a response.
         bulk = len(unique) > (1 if noun == "document" else self._settings.batch_size)
         refused, fitted = yield from self.embed_unique(unique, collector, bulk)
         if not refused and not fitted.any_cut and len(unique) == count:
@@ -160,7 +160,7 @@ class EmbeddingFlows:
         return self.known_server()
 
     def known_server(self) -> Flow[EmbeddingServer]:
-        """What is known of the server; asked by whoever needs it first."""
+        """What is known of the server; asked by the first that needs it."""
         return self.server.get(self._ask_server)
 
     def _ask_server(self) -> Flow[EmbeddingServer]:

@@ -22,7 +22,7 @@ class EmbeddingServer:
     Attributes:
         model: Its name in requests.
         context: Its context length in tokens; None where the server does not report it.
-        width: Numbers in a vector of an answer.
+        width: Dimensions of the vectors in a response.
         encoding: The leanest one that the server has.
         dtype: What its vectors travel as: `wire_dtype`, if the server has a choice.
         cuts: Whether the server cuts vectors to `dimensions` itself.

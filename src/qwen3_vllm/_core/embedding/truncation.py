@@ -69,7 +69,7 @@ class Fitted(NamedTuple):
     """Texts as they can be sent: failures, and tokens before a cut to `limit`, by index.
 
     `left_to_server` are those that it must cut because it counts no tokens for us; `shortened` those that
-    nobody counts, cut so that they surely fit.
+    nobody counts, cut so that they certainly fit.
     """
 
     inputs: list[str | TokenIds]

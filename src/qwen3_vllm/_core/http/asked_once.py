@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class AskedOnce(Generic[T]):
-    """A fact that whoever needs it first asks for; the others wait for that answer, or that failure."""
+    """A fact that is asked for by the first that needs it; the others wait for the answer, or the failure."""
 
     def __init__(self) -> None:
         self.value: T | None = None

@@ -5,7 +5,7 @@ import aiohttp
 from qwen3_vllm import errors
 from qwen3_vllm._core.http.buffers import Buffer
 
-_MOST_REFUSAL_BYTES = 2**20  # read of an error answer
+_MOST_REFUSAL_BYTES = 2**20  # read of an error response
 _MOST_BUFFERED_BYTES = 2**26  # a server may announce anything
 
 
@@ -36,7 +36,7 @@ async def read_body(response: aiohttp.ClientResponse, buffer: Buffer, most: int)
     async for chunk in response.content.iter_any():
         content[at : at + len(chunk)] = chunk
         at += len(chunk)
-    return content[:at]  # a status may come without the body it announces; behind it lie older answers
+    return content[:at]  # a status may come without the body it announces; behind it lie older responses
 
 
 async def _read_pieces(response: aiohttp.ClientResponse, most: int, *, cut: bool) -> bytes:

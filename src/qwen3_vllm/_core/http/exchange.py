@@ -2,7 +2,7 @@
 
 aiohttp rather than the openai SDK: for 128 documents in four requests to a canned server it takes 1.7 ms of
 CPU where the SDK's async client takes 4.7 ms and its sync client in threads 6.9 ms, and its time limit holds
-for the whole answer, not for each read.
+for the whole response, not for each read.
 """
 
 from collections import deque
@@ -93,7 +93,7 @@ class Exchange:
         self.address, self.root = address, root_of(address)
 
     async def send(self, call: Call[T], buffer: Buffer, note_tokens: NoteTokens) -> T:
-        """Send a call and read its answer; raises its error."""
+        """Send a call and read its response; raises its error."""
         if self._ask_key is None:
             return await self._send(call, buffer, note_tokens, self._headers)
         try:
@@ -195,7 +195,7 @@ class Exchange:
             raise_for_error(answer)
             return call.decode(answer)
         except errors.Qwen3VLLMError as error:
-            error.__context__ = None  # a parser's error holds the answer, and a key that this repeats
+            error.__context__ = None  # a parser's error holds the response, and a key that this repeats
             if isinstance(error, errors.InvalidAnswerError):
                 response.distrust()
             raise

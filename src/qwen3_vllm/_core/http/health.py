@@ -15,7 +15,7 @@ class Health:
     Attributes:
         usable: Whether it was checked, and has not been set aside since.
         error: Why it is not usable; None before its first check.
-        answered_at: When it last gave a good answer.
+        answered_at: When it last gave a good response.
     """
 
     def __init__(self, clock: Callable[[], float], jitter: Callable[[], float] = random.random) -> None:
@@ -41,7 +41,7 @@ class Health:
         self._checked_at = self._clock()
 
     def answered(self) -> None:
-        """Note a good answer."""
+        """Note a good response."""
         self._failures = self._pauses = 0
         self.answered_at = self._clock()
 

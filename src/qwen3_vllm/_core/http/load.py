@@ -1,4 +1,4 @@
-"""What a server can take, as its answers tell: how many requests at once, and when."""
+"""What a server can take, as its responses show: how many requests at once, and when."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Tries:
 
 
 class Load:
-    """What a server can take, as its answers tell."""
+    """What a server can take, as its responses show."""
 
     def __init__(self, settings: ServerSettings, root: str, others: Callable[[], bool] | None = None) -> None:
         """`others`: whether another server can do the work now; None: this is the only one."""

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 # vLLM closes a connection after 5 s without a request; using one at that moment fails.
 _KEEP_ALIVE_SECONDS = 3.0
-# An answer of 128 vectors is 512 KiB; with the default buffer of 64 KiB reading one costs 30 % more CPU.
+# A response of 128 vectors is 512 KiB; the default buffer of 64 KiB costs 30 % more CPU for reading one.
 _READ_BUFFER_BYTES = 2**18
 
 
@@ -37,7 +37,7 @@ def now() -> float:
 
 
 class PerLoop(Generic[T]):
-    """Something of asyncio's, made anew on another event loop: a forked child's, which shares no waiters."""
+    """Something of asyncio's, made once more on another event loop: a forked child's, which shares no waiters."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
@@ -112,7 +112,7 @@ class BackgroundLoop:
         _wait_briefly(end(), loop)
 
     def forget(self) -> None:
-        """In a forked child: start anew. The parent's loop is kept, for closing it would unregister the
+        """In a forked child: start again. The parent's loop is kept, for closing it would unregister the
         parent's sockets, whose poll set the child shares."""
         self._left_to_parent.append((self._running, self._session))
         self._lock, self._running, self._session = threading.Lock(), None, None

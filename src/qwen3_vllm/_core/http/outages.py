@@ -8,7 +8,7 @@ from qwen3_vllm import errors
 logger = logging.getLogger(__name__)
 
 _GATHERED = 0.25  # seconds; requests in flight fail almost together
-# Seconds without a failure after which an answer ends an outage. A full server answers and refuses by turns.
+# Seconds without a failure after which a response ends an outage. A full server answers and refuses by turns.
 _CALM = 1.0
 _CALM_WHEN_FULL = 30.0
 
@@ -51,7 +51,7 @@ class Outage:
             )
 
     def over(self) -> None:
-        """Note an answer."""
+        """Note a response."""
         if self._failures and asyncio.get_running_loop().time() > self._calm_at:
             self.tell()
             logger.info("%s answers again, after %d failed requests.", self._root, self._failures)

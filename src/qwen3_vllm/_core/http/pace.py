@@ -46,7 +46,7 @@ class Pace:
         self._opens_at = max(self._opens_at, now() + seconds)
 
     def answered(self, texts: int) -> None:
-        """Note a good answer."""
+        """Note a good response."""
         self.refusals = 0
         if texts > self.taken:
             self.taken = texts

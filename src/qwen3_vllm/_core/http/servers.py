@@ -18,7 +18,7 @@ from qwen3_vllm._core.usage import UsageCount
 M = TypeVar("M")
 T = TypeVar("T")
 
-# Seconds without an answer after which a server with work is asked for a sign of life, and which that may
+# Seconds without a response after which a server with work is asked for a sign of life, and which that may
 # take. `timeout` is long enough for the longest batch of a busy server; one that is stopped is seen sooner.
 _SILENCE = 10.0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qwen3_vllm._core.http.loop import now
 
-_MOST_ROUNDS = 64  # of answers, before a server is tried again with as many requests as were too many
+_MOST_ROUNDS = 64  # of responses, before a server is tried again with as many requests as were too many
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,12 @@ class ConcurrencyLimit:
         return now() - max(began, self._heard_at) if self._hangs else 0.0
 
     def heard(self) -> None:
-        """Note an answer of any kind: the server does not hang."""
+        """Note a response of any kind: the server does not hang."""
         self._heard_at = now()
         self._hangs = False
 
     def answered(self, slot: Slot) -> None:
-        """Note a good answer."""
+        """Note a good response."""
         self.heard()
         self._answers += 1
         if self.allowed == self._most or now() - slot.acquired_at > self._soon:

@@ -18,7 +18,7 @@ from qwen3_vllm._core.vllm_api.calls import Call, health
 
 T = TypeVar("T")
 
-_HUNG = 2.5  # time limits without any answer, after which what has waited for its turn is not sent
+_HUNG = 2.5  # time limits without any response, after which what has waited for its turn is not sent
 
 
 class Transport(Runner):

@@ -1,4 +1,4 @@
-"""Documents cut by their bytes, so that their prompts surely fit, where nobody counts tokens."""
+"""Documents cut by their bytes, so that their prompts certainly fit, where nobody counts tokens."""
 
 import logging
 from collections.abc import Callable, Sequence

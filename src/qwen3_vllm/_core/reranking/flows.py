@@ -188,7 +188,7 @@ class RerankFlows:
         return server.fingerprint.matches(fingerprint_of(answer))
 
     def known_server(self) -> Flow[RerankServer]:
-        """What is known of the server; asked by whoever needs it first."""
+        """What is known of the server; asked by the first that needs it."""
         return self.server.get(self._ask_server)
 
     def _ask_server(self) -> Flow[RerankServer]:

@@ -26,7 +26,7 @@ DOCUMENTS = (
     "北京是一座有三千多年历史的古都。",
     '  Gravity is a force & "pulls" <b>two</b> bodies.\n',
 )
-ANSWERS = (0,)  # documents that surely answer the query
+ANSWERS = (0,)  # documents that certainly answer the query
 UNRELATED = (1, 3, 5)
 INSTRUCTION = "Judge whether the document names a fruit"
 FINISHED = [prompts.rerank_prompt(QUERY, document, prompts.DEFAULT_INSTRUCTION) for document in DOCUMENTS]

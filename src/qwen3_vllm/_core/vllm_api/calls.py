@@ -31,11 +31,11 @@ _LIST_BYTES = 2**24  # of models
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer; header names in lower case. `content` is valid only until `decode` returns.
+    """One HTTP response; header names in lower case. `content` is valid only until `decode` returns.
 
     Attributes:
         mask: Hides what was sent in confidence; for every word of the server's that is repeated.
-        check_id: Called with the answer's own id; raises if it answers another request.
+        check_id: Called with the response's own id; raises if it answers another request.
         note_tokens: Called with the input tokens that the server counted, if it reports them.
     """
 
@@ -50,11 +50,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One HTTP request and how to read its answer, into memory of its own.
+    """One HTTP request and how to read its response, into memory of its own.
 
     Attributes:
         path: Relative to the server's root.
-        most_bytes: The most that a right answer can have; a longer one is not read to its end.
+        most_bytes: The most that a correct response can have; a longer one is not read to its end.
         texts: In this request, if who sends it will send parts of it where the server finds it too many.
         tentative: Sent to learn whether the server has this form; a refusal says that, and nothing of others.
         bulk: Part of much work that nobody waits for, so that a balancer can let queries pass.
@@ -148,11 +148,11 @@ def detokenize(model: str, tokens: TokenIds) -> Call[str]:
     return Call("/detokenize", {"model": model, "tokens": tokens}, decode, most)
 
 
-# --- reading an answer ---------------------------------------------------------------------------------
+# --- reading a response ---------------------------------------------------------------------------------
 
 
 def items_of(answer: Answer, count: int, name: str = "data") -> list[Mapping[str, Any]]:
-    """The answer's list `name`, put into the order of its `index` fields."""
+    """The response's list `name`, put into the order of its `index` fields."""
     body = json_of(answer)
     data = body.get(name) if isinstance(body, dict) else None
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):

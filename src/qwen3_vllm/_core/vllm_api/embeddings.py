@@ -43,7 +43,7 @@ def embed(
 
     Args:
         dimensions: Asked of the server; None where it does not cut vectors itself.
-        width: Numbers a vector of the answer must have; None while that is not known.
+        width: Dimensions that the vectors must have; None while they are not known.
         keep: Cut vectors to their first numbers here.
         truncate_to: Let the server cut inputs to so many tokens.
     """
@@ -81,11 +81,11 @@ def embed(
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingProbe:
-    """What an answer with one vector tells of a server.
+    """What a response with one vector shows of a server.
 
     Attributes:
         vector: Of length 1.
-        in_pieces: The answer came without a length. vLLM, to 0.32 at least, sends binary answers so: one
+        in_pieces: The response came without a length. vLLM, to 0.32 at least, sends binary responses so: one
             vector after another, each fetched by a thread.
     """
 

@@ -20,7 +20,7 @@ _LOOKS_LIKE_ERROR = re.compile(rb'\s*\{\s*"error"')
 
 
 def raise_for_error(answer: Answer) -> None:
-    """Raise what an answer says went wrong, whatever its shape.
+    """Raise what a response says went wrong, whatever its shape.
 
     vLLM's errors come as {"error": {"message", "type", "code"}}, as {"error": "Unauthorized"}, flat in
     0.10.0, as {"detail": …}, or empty; 0.15.1 sends them with HTTP status 200.
