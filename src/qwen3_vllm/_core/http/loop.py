@@ -37,7 +37,7 @@ def now() -> float:
 
 
 class PerLoop(Generic[T]):
-    """Something of asyncio's, made once more on another event loop: a forked child's, which shares no waiters."""
+    """Something of asyncio's, made again on another event loop: a forked child's, which shares no waiters."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
