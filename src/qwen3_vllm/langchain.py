@@ -46,10 +46,10 @@ class Qwen3VLLMEmbeddings(EmbeddingAdapter, Embeddings):
     Key init args:
         base_url: Server's address [QWEN3_EMBEDDING_URL], default `http://127.0.0.1:8000/v1`.
         model: Name at the server; None takes the first that it serves.
-        instruction: Task sentence for queries; documents get none.
-        dimensions: Length of the vectors; None for the model's own.
+        instruction: Task sentence for queries; documents have no instruction.
+        dimensions: Dimensions of the vectors; None for the model's own.
         show_progress: Draw a bar while documents are embedded.
-        All others: see `qwen3_vllm._core.settings.EmbeddingSettings`.
+        All others: as `EmbeddingClient` has them; docs/options.md explains each.
 
     Instantiate:
         >>> embeddings = Qwen3VLLMEmbeddings(base_url="http://127.0.0.1:8000/v1")
@@ -81,7 +81,7 @@ class Qwen3VLLMEmbeddings(EmbeddingAdapter, Embeddings):
     def cache_namespace(self, role: CacheRole, *, instruction: str | None = None) -> str:
         """Name a place for cached vectors; asks the server, see `EmbeddingClient.cache_namespace`.
 
-        `CacheBackedEmbeddings` knows one namespace for queries and documents: give it two stores.
+        `CacheBackedEmbeddings` has one namespace for queries and documents: give it two stores.
 
             CacheBackedEmbeddings.from_bytes_store(
                 embeddings,
@@ -105,7 +105,7 @@ class Qwen3VLLMReranker(RerankAdapter, BaseDocumentCompressor):
         score_threshold: Drop documents with a lower relevance_score, in [0, 1].
         combine: `(relevance_score, document) -> float`, to rank by a mix with freshness, clicks, …
         instruction: Task sentence.
-        All others: see `qwen3_vllm._core.settings.RerankSettings`.
+        All others: as `RerankClient` has them; docs/options.md explains each.
 
     Instantiate:
         >>> reranker = Qwen3VLLMReranker(base_url="http://127.0.0.1:8001", top_n=3)
@@ -202,7 +202,7 @@ class Qwen3VLLMCrossEncoder(RerankAdapter, BaseCrossEncoder):
     Key init args:
         base_url: Server's address [QWEN3_RERANKER_URL], default `http://127.0.0.1:8001`.
         instruction: Task sentence.
-        All others: see `qwen3_vllm._core.settings.RerankSettings`.
+        All others: as `RerankClient` has them; docs/options.md explains each.
 
     Instantiate:
         >>> model = Qwen3VLLMCrossEncoder(base_url="http://127.0.0.1:8001")

@@ -1,4 +1,4 @@
-"""A standard test class for LangChain rerankers, which langchain-tests has none of.
+"""A standard test class for LangChain rerankers; langchain-tests has no such class.
 
 Subclass `RerankerTests` in a test module, say how to make the reranker, and run pytest:
 
@@ -81,7 +81,7 @@ class RerankerTests(BaseStandardTests):
         assert not dropped, f"overridden without a reason: {dropped}"
 
     def test_no_documents(self, reranker: BaseDocumentCompressor) -> None:
-        """No documents give none, and no error."""
+        """No documents give an empty result, without an error."""
         assert list(reranker.compress_documents([], self.query_example)) == []
 
     async def test_no_documents_async(self, reranker: BaseDocumentCompressor) -> None:
@@ -122,7 +122,7 @@ class RerankerTests(BaseStandardTests):
         assert documents == before
 
     def test_a_second_time(self, reranker: BaseDocumentCompressor) -> None:
-        """Reranking what was reranked before works, and gives the same."""
+        """Reranking what was reranked before works, with the same result."""
         once = reranker.compress_documents(self.documents_example, self.query_example)
         twice = reranker.compress_documents(list(once), self.query_example)
         assert [d.page_content for d in once] == [d.page_content for d in twice]
@@ -137,7 +137,7 @@ class RerankerTests(BaseStandardTests):
         assert [d.page_content for d in kept] == [d.page_content for d in best]
 
     def test_more_results_than_documents(self) -> None:
-        """Asking for more than there are gives all."""
+        """Asking for more documents than there are returns all."""
         reranker = self.make(**{self.num_results_arg_name: 100})
         ranked = reranker.compress_documents(self.documents_example, self.query_example)
         assert len(ranked) == len(self.documents_example)
@@ -163,7 +163,7 @@ class RerankerTests(BaseStandardTests):
         assert len(reranker.compress_documents(documents, self.query_example)) == 3
 
     async def test_async_gives_the_same(self, reranker: BaseDocumentCompressor) -> None:
-        """`acompress_documents` gives what `compress_documents` gives, with the same scores."""
+        """`acompress_documents` returns what `compress_documents` returns, with the same scores."""
         now = reranker.compress_documents(self.documents_example, self.query_example)
         later = await reranker.acompress_documents(self.documents_example, self.query_example)
         assert [d.page_content for d in now] == [d.page_content for d in later]

@@ -22,7 +22,7 @@ def cache_namespace(
     Args:
         root: The checkpoint that the server names beside `model`; servers of different sizes often share one
             model name.
-        instruction: Counts for queries only, since documents get none.
+        instruction: Counts for queries only, since documents have none.
         settings: Of the client that makes the vectors.
 
     Raises:

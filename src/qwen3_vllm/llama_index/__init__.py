@@ -69,11 +69,11 @@ class Qwen3VLLMEmbeddings(EmbeddingAdapter, BaseEmbedding):
             `batch_size`, `max_concurrency` of them at once, so the default fills the server.
         num_workers: Handovers at once in async use; None for all. `max_concurrency` bounds the requests.
         instruction: Task sentence for queries.
-        dimensions: Length of the vectors; None for the model's own.
+        dimensions: Dimensions of the vectors; None for the model's own.
         embeddings_cache: Any key-value store of LlamaIndex. Its keys are `cache_namespace(role)`, a colon and
             the text, so that vectors of queries and texts, and of different models, instructions and
             dimensions, are kept apart in it.
-        All others: see `qwen3_vllm._core.settings.EmbeddingSettings`.
+        All others: as `EmbeddingClient` has them; docs/options.md explains each.
 
     Examples:
         `pip install "qwen3-vllm[llama-index]"`, and a server: `qwen3-vllm serve embedding`
@@ -230,7 +230,7 @@ class Qwen3VLLMReranker(RerankAdapter, BaseNodePostprocessor):
         score_threshold: Drop nodes with a lower relevance score, in [0, 1].
         combine: `(relevance_score, node_with_score) -> float`, to rank by a mix with freshness, clicks, …
         instruction: Task sentence.
-        All others: see `qwen3_vllm._core.settings.RerankSettings`.
+        All others: as `RerankClient` has them; docs/options.md explains each.
 
     A node is judged by its text with the metadata meant for embedding (`MetadataMode.EMBED`). What comes back
     are copies, with what they were ranked by as `score` and P(yes) in `metadata["relevance_score"]`, which no
