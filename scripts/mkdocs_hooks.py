@@ -26,14 +26,18 @@ ADDED = "source/"
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)([^)#\s]+)")
 OPTIONS = re.compile(r"<!-- options: ([\w.]+)\.(\w+) -->")
 COMMANDS = "<!-- commands -->"
+COMMAND = re.compile(r"qwen3-vllm (\w+)([^`\n]*)")
+FLAG = re.compile(r"(?<![^\s(])--[a-z][a-z-]*")
 
 log = logging.getLogger("mkdocs.hooks.site")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add a page for each file outside docs/ that a page, or a page added so, links to."""
-    for readme in ROOT.glob("README*.md"):  # no pages of the site, but their links are checked too
-        for link in LINK.findall(readme.read_text(encoding="utf-8")):
+    for readme in ROOT.glob("README*.md"):  # no pages of the site, but they are checked too
+        text = readme.read_text(encoding="utf-8")
+        _check_commands(readme.name, text)
+        for link in LINK.findall(text):
             _link(readme.name, link, readme.name)
     texts = {f"docs/{file.src_uri}": file.content_string for file in files.documentation_pages()}
     waiting = [target for path, text in texts.items() for target in _outside(path, text)]
@@ -50,6 +54,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Write the tables, and lead links to the pages of the site."""
+    _check_commands(_path_of(page.file.src_uri), markdown)
     markdown = OPTIONS.sub(lambda found: "\n".join(_options(*found.groups())), markdown)
     if COMMANDS in markdown:
         markdown = markdown.replace(COMMANDS, "\n\n".join(_commands()))
@@ -94,6 +99,17 @@ def _link(path: str, link: str, page: str) -> str:
         log.warning("%s links to %s, which is not there", path, link)
         return link
     return posixpath.relpath(_page_of(target), posixpath.dirname(page))
+
+
+def _check_commands(path: str, text: str) -> None:
+    """Warn of a command, or a flag before ` -- `, that the command line does not have."""
+    for name, rest in COMMAND.findall(text.replace("\\\n", " ")):
+        if name not in cli.SUMMARIES:
+            continue
+        flags = {flag for each in cli.load(name).params for flag in (*each.opts, *each.secondary_opts)}
+        for flag in FLAG.findall(rest.partition(" -- ")[0]):
+            if flag not in flags and flag != "--help":
+                log.warning("%s: `qwen3-vllm %s` has no %s", path, name, flag)
 
 
 def _as_page(path: str, text: str) -> str:
