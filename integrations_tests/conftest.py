@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -24,7 +26,7 @@ from .reference import ReferenceEmbedding, ReferenceReranker
 ROOT = Path(__file__).parent.parent
 CHECKPOINTS = ROOT / ".cache" / "models"
 BOOT_SECONDS = 300
-OWN_SERVERS = ("test_evaluation.py", "test_serving.py")
+OWN_SERVERS = ("test_evaluation.py", "test_serving.py", "test_tuning.py")
 KEY = "a-key-that-nobody-may-see-4711"  # of `guarded`
 # scripts/old_vllm.sh runs it, with a vLLM of its own.
 collect_ignore = [] if "OLD_VLLM_PYTHON" in os.environ else ["test_old_server.py"]
@@ -63,6 +65,20 @@ def need(tool: str) -> str:
     if path is None:
         pytest.skip(f"{tool} is not installed")
     return path
+
+
+def environment(folder: Path, *packages: str) -> str:
+    """Make a virtual environment of packages that vLLM's cannot hold; returns its Python.
+
+    torch is large, and here already: what this Python has, that one finds, behind its own.
+    """
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    (own,) = folder.glob("lib/python*/site-packages")
+    paths = [path for path in sys.path if path.endswith("site-packages")]
+    (own / "outer.pth").write_text("\n".join([*paths, str(ROOT / "src")]))
+    python = str(folder / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    return python
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -18,7 +18,7 @@ from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm.evaluation import Dataset, Evaluation, evaluate
 from qwen3_vllm.serving import ServeOptions
 
-from .conftest import ROOT, Boot, RunningServer
+from .conftest import ROOT, Boot, RunningServer, environment
 from .reference import INSTRUCTION, ReferenceEmbedding, ReferenceReranker
 
 DEMO = ROOT / "demo"
@@ -176,13 +176,7 @@ def test_llama_indexs_evaluator_prints_what_transformers_finds(served: list[Runn
 @pytest.mark.nightly  # installs mteb, with what it needs, into an environment of its own
 @pytest.mark.timeout(900)
 def test_mteb_prints_what_transformers_finds(served: list[RunningServer], tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path)], check=True)
-    (packages,) = tmp_path.glob("lib/python*/site-packages")
-    # torch is large, and here already.
-    paths = [path for path in sys.path if path.endswith("site-packages")]
-    (packages / "outer.pth").write_text("\n".join([*paths, str(ROOT / "src")]))
-    python = str(tmp_path / "bin" / "python")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "mteb>=2"], check=True)
+    python = environment(tmp_path, "mteb>=2")
 
     printed = example("mteb_local_task.py", served, python)
 
