@@ -34,7 +34,7 @@ def cut_uncounted(
         measure: Scores a pair as it will be sent.
 
     Raises:
-        TooLongError: The one query of all pairs leaves no room for a document.
+        TooLongError: The one query of the call leaves no room for a document.
     """
     fitted.limit = context
     rooms = yield from _rooms_for_documents(fitted, long, room, measure)

@@ -96,26 +96,28 @@ class RerankFlows:
         if not pairs:
             return Scored(np.empty(0, np.float32), {}, {}, 0)
         server = yield from self.known_server()
-        scored, changed = yield from self._score_on(server, pairs, task, most)
+        one_query = all(pair.query == pairs[0].query for pair in pairs)
+        scored, changed = yield from self._score_on(server, pairs, task, most, one_query)
         if changed:
             self.server.forget()
             try:
                 server = yield from self.known_server()
             except (errors.ServerError, errors.InvalidAnswerError):
                 return scored  # what failed is the error
-            scored, _ = yield from self._score_on(server, pairs, task, most)
+            scored, _ = yield from self._score_on(server, pairs, task, most, one_query)
         for _ in range(_MOST_LESSONS):
             learned = yield from relearn(server, scored.failures, pairs)
             if learned is None:
                 break
             server, again = learned
             self.server.value = server
-            cut, _ = yield from self._score_on(server, [pairs[i] for i in again], task, most, surely=True)
+            those = [pairs[index] for index in again]
+            cut, _ = yield from self._score_on(server, those, task, most, one_query, surely=True)
             scored = scored.with_again(again, cut)
         whole = [i for i, error in scored.failures.items() if may_lack(error) and not was_divided(error)]
         if len(whole) > 1 and (yield from scores_a_pair(server)):
             those = [pairs[index] for index in whole]
-            found, _ = yield from self._score_on(server, those, task, most, known_good=True)
+            found, _ = yield from self._score_on(server, those, task, most, one_query, known_good=True)
             scored = scored.with_again(whole, found)
         return scored
 
@@ -125,6 +127,7 @@ class RerankFlows:
         pairs: list[Pair],
         task: str,
         most: int,
+        one_query: bool,
         *,
         surely: bool = False,
         known_good: bool = False,
@@ -132,6 +135,7 @@ class RerankFlows:
         """Score pairs on a server that is known; tells also whether it no longer is what was known.
 
         Args:
+            one_query: Whether all pairs of the call, which may be more than these, have one query.
             surely: It has refused them for their length: they must be cut even where nobody counts.
             known_good: It has refused them, and was just seen to score another pair.
         """
@@ -140,6 +144,7 @@ class RerankFlows:
             pairs,
             task,
             server,
+            one_query=one_query,
             max_tokens_per_doc=self._settings.max_tokens_per_doc,
             truncate=self._settings.truncate,
             tokenizer=self._settings.tokenizer,

@@ -25,12 +25,14 @@ class Fitted:
     """Pairs as they can be sent, in order.
 
     Attributes:
+        one_query: Whether all pairs of the call, which may be more than these, have one query.
         refused: Why some cannot be sent, by index.
         cut: Tokens that the prompts of some had before they were cut to the context, by index.
         limit: Tokens that they were cut to.
     """
 
     pairs: list[Pair]
+    one_query: bool
     refused: Failures = field(default_factory=dict)
     cut: dict[int, int] = field(default_factory=dict)
     limit: int = 0
@@ -39,9 +41,8 @@ class Fitted:
         """Refuse a pair whose query leaves no room for a document.
 
         Raises:
-            TooLongError: All pairs have this query.
+            TooLongError: It is the query of the whole call.
         """
-        query = self.pairs[index].query
-        if all(pair.query == query for pair in self.pairs):
+        if self.one_query:
             raise errors.TooLongError(f"the query is too long: {why}") from cause
         self.refused[index] = errors.TooLongError(f"has a query that is too long: {why}")

@@ -60,7 +60,7 @@ def cut_prompts(
     """Cut the prompts at the indexes of `long`, or refuse them; False where they are not counted at all.
 
     Raises:
-        TooLongError: The instruction, or the one query of all pairs, leaves no room for a document.
+        TooLongError: The instruction, or the one query of the call, leaves no room for a document.
     """
     counted = yield from _count(fitted.pairs, long, instruction, counter)
     if counted is None:
@@ -150,7 +150,7 @@ def _cut_as_text(pairs: list[Pair], documents: Mapping[int, TokenIds], counter: 
     texts = yield from counter.decode(documents.values())
     for (index, tokens), text in zip(documents.items(), texts, strict=True):
         if isinstance(text, errors.Qwen3VLLMError):  # there is no /detokenize
-            text = cut_to_bound(pairs[index].document, len(tokens))
+            text = cut_to_bound(f" {pairs[index].document}", len(tokens))  # as it was counted
         pairs[index] = replace(pairs[index], document=text.removeprefix(" ").rstrip(REPLACEMENT))
 
 

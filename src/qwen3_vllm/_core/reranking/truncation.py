@@ -27,6 +27,7 @@ def fit(
     instruction: str,
     server: RerankServer,
     *,
+    one_query: bool,
     max_tokens_per_doc: int | None,
     truncate: bool,
     tokenizer: str | None = None,
@@ -35,6 +36,7 @@ def fit(
     """Cut what is too long; only the document loses tokens. Short pairs cost no request.
 
     Args:
+        one_query: Whether all pairs of the call, which may be more than these, have one query.
         max_tokens_per_doc: Tokens of a document alone, whole characters, as vLLM's field of that name.
         truncate: False refuses pairs longer than the context instead of cutting them.
         tokenizer: Counts where the server does not.
@@ -42,9 +44,9 @@ def fit(
             they are cut even where nobody counts tokens.
 
     Raises:
-        TooLongError: The instruction, or the one query of all pairs, leaves no room for a document.
+        TooLongError: The instruction, or the one query of the call, leaves no room for a document.
     """
-    fitted = Fitted(list(pairs))
+    fitted = Fitted(list(pairs), one_query)
     if max_tokens_per_doc is not None:
         long = [i for i, pair in enumerate(pairs) if token_bound(pair.document) > max_tokens_per_doc]
         if long:
