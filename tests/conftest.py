@@ -28,6 +28,9 @@ ENVIRONMENT = (
     "ALL_PROXY",
     "all_proxy",
     "NETRC",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
 )
 
 

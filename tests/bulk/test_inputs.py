@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -202,12 +203,25 @@ class TestFinding:
             ("*.jsonl", "no file matches"),
             ("", "is a folder: give files, or a glob such as"),
             ("a.xyz", "cannot tell the format from .xyz; say --format"),
+            ("a.parquet.gz", "unpack it; Parquet is compressed inside"),
         ],
     )
     def test_what_cannot_be_taken_is_named(self, tmp_path: Path, name: str, message: str) -> None:
         (tmp_path / "a.xyz").write_text("x")
+        (tmp_path / "a.parquet.gz").write_bytes(b"")
         with pytest.raises(ConfigurationError, match=message):
             find_sources([f"{tmp_path}/{name}"])
+
+    def test_no_inputs_are_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match="no inputs"):
+            find_sources([])
+
+    def test_two_inputs_of_one_name_are_refused(self, tmp_path: Path) -> None:
+        """A name may hold bytes that are not UTF-8, which are shown as another name may be spelled."""
+        for name in (b"caf\xe9.txt", b"caf\\xe9.txt"):
+            (tmp_path / os.fsdecode(name)).write_text("x")
+        with pytest.raises(ConfigurationError, match="two inputs would be called"):
+            find_sources([f"{tmp_path}/*.txt"])
 
     def test_a_format_given_holds_whatever_the_ending(self, tmp_path: Path) -> None:
         (tmp_path / "a.xyz").write_text("text\nx\n")

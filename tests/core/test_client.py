@@ -11,6 +11,7 @@ from qwen3_vllm import EmbeddingClient, RerankClient, errors, langchain
 from qwen3_vllm._core.client import Client, transport_of
 from qwen3_vllm._core.embedding.client import pinned
 from qwen3_vllm._core.settings import EmbeddingSettings, RerankSettings
+from qwen3_vllm._core.usage import Usage
 from tests.conftest import Embed
 from tests.fake_vllm import FakeVLLM
 from tests.faults import serve
@@ -117,6 +118,16 @@ def test_a_client_for_one_model_shares_the_limit() -> None:
     assert transport_of(one) is transport_of(client)
     assert (one.settings.model, one.settings.batch_size, client.settings.model) == ("a", 3, None)
     assert pinned(one, "a") is one
+
+
+def test_a_client_for_one_model_of_several_servers_counts_for_both() -> None:
+    with serve(FakeVLLM("embedding")) as first, serve(FakeVLLM("embedding")) as second:
+        client = EmbeddingClient(base_url=[first.base_url, second.base_url])
+        one = pinned(client, "Qwen3")
+
+        one.embed_documents(["a"])
+
+    assert client.usage == one.usage != Usage()
 
 
 # --- adapters --------------------------------------------------------------------------------------------

@@ -79,6 +79,12 @@ def test_what_waiting_does_not_mend_is_raised_at_once(
         wait(make(base_url=running.base_url), 500)
 
 
+@pytest.mark.parametrize("timeout", [0, -1.0, float("nan")])
+def test_a_wait_needs_time(timeout: float, wait: Wait) -> None:
+    with pytest.raises(errors.ConfigurationError, match="timeout must be above 0"):
+        wait(EmbeddingClient(), timeout)
+
+
 def test_a_server_that_stays_full_is_waited_for_to_the_end(wait: Wait) -> None:
     with serve(FakeVLLM("embedding")) as running:
         running.fault = always(instead(503))

@@ -113,9 +113,11 @@ def test_a_path_before_v1_is_kept(url: str) -> None:
         "http://[::1",
         "http://a..b",
         "http://a b",
+        3,
+        ["http://h", 3],
     ],
 )
-def test_a_base_url_that_cannot_work_is_refused(url: str) -> None:
+def test_a_base_url_that_cannot_work_is_refused(url: object) -> None:
     with pytest.raises(errors.ConfigurationError, match="base_url"):
         EmbeddingSettings(base_url=url)
 

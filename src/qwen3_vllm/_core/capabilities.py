@@ -52,10 +52,7 @@ def try_forms(
         (result,) = yield from send(call)
         if not isinstance(result, errors.Qwen3VLLMError):
             return (yield from _better_one(forms, failures, form, result))
-    failures = {**tried, **failures}
-    if len(failures) == 1:
-        raise failures[form]
-    raise _shared(failures)
+    raise _shared({**tried, **failures})
 
 
 def _shared(failures: Mapping[str, errors.Qwen3VLLMError]) -> errors.Qwen3VLLMError:

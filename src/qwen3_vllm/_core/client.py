@@ -127,9 +127,7 @@ class Client(ABC, Generic[S]):
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
-        if not name.startswith("_"):
-            self._refuse_change(name)
-        super().__delattr__(name)
+        self._refuse_change(name)
 
     def _refuse_change(self, name: str) -> NoReturn:
         raise ConfigurationError(

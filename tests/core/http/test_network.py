@@ -3,11 +3,14 @@
 import asyncio
 import logging
 import pickle
+import shutil
 import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from qwen3_vllm import EmbeddingClient, RerankClient, errors
 from qwen3_vllm._core.http import tls
@@ -48,6 +51,18 @@ def test_a_private_authority_can_be_trusted(
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", file)
 
     client = EmbeddingClient(base_url=tls_server.base_url, verify=verify)
+
+    assert client.embed_documents(["a"]).shape == (1, 16)
+
+
+def test_a_folder_of_authorities_can_be_trusted(
+    tls_server: SocketServer, authority: Path, tmp_path: Path
+) -> None:
+    command = ["openssl", "x509", "-hash", "-noout", "-in", str(authority / "ca.pem")]
+    name = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    shutil.copy(authority / "ca.pem", tmp_path / f"{name}.0")
+
+    client = EmbeddingClient(base_url=tls_server.base_url, verify=tmp_path)
 
     assert client.embed_documents(["a"]).shape == (1, 16)
 
@@ -136,6 +151,30 @@ def test_a_function_gives_the_key_of_each_request_and_is_asked_again_after_a_401
         with pytest.raises(errors.Qwen3VLLMError) as caught:
             embed(client, ["a"])
         assert "new-secret-key" not in str(caught.value)
+
+
+def test_a_function_may_return_what_is_awaited_or_a_secret() -> None:
+    async def later() -> SecretStr:
+        return SecretStr("a-key")
+
+    with serve(FakeVLLM("embedding", api_key="a-key")) as server:
+        client = EmbeddingClient(base_url=server.base_url, api_key=lambda: later())
+
+        assert client.embed_documents(["a"]).shape == (1, 16)
+
+
+def test_a_key_without_permission_is_not_asked_for_again() -> None:
+    asked: list[None] = []
+
+    def ask() -> str:
+        asked.append(None)
+        return "a-key"
+
+    with serve(FakeVLLM("embedding"), always(instead(403))) as server:
+        with pytest.raises(errors.AuthenticationError, match="403"):
+            EmbeddingClient(base_url=server.base_url, api_key=ask, model="Qwen3").embed_documents(["a"])
+
+        assert len(asked) == len(server.requests)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,19 @@
 """No connection is used again after a response that nobody asked for. Binary responses carry no id."""
 
+import asyncio
 import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 
 from qwen3_vllm import EmbeddingClient, errors
+from qwen3_vllm._core.http import pool
 from qwen3_vllm._core.http.loop import background
 from tests.conftest import Embed
 from tests.fake_vllm import END_TOKEN, FakeVLLM
@@ -123,6 +128,53 @@ def test_clean_connections_are_used_again(embed: Embed) -> None:
             embed(client, [text])
 
         assert server.connections_made <= 2  # the model and its version are asked for at once
+
+
+def test_where_a_socket_cannot_be_polled_connections_are_used_again_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "poll", lambda: None)
+    with serve(FakeVLLM("embedding")) as server:
+        client = client_of(server)
+        for text in TEXTS:
+            client.embed_documents([text])
+
+        assert server.connections_made <= 2
+
+
+def test_a_parser_that_ends_in_an_error_held_half_a_message(embedding_server: SocketServer) -> None:
+    class Broken:
+        def feed_eof(self) -> None:
+            raise aiohttp.ClientPayloadError("not complete")
+
+    async def look() -> bool:
+        protocol = pool._Protocol(asyncio.get_running_loop())
+        protocol._parser = Broken()  # type: ignore[assignment]
+        return protocol._holds_half_a_message()
+
+    assert asyncio.run(look())
+
+
+def test_a_server_that_speaks_first_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = aiohttp.TCPConnector.connect
+
+    async def connect_and_read(*args: Any) -> Any:
+        connection = await connect(*args)
+        await asyncio.sleep(0.05)
+        return connection
+
+    def greet(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                listener.accept()[0].sendall(b"220 mail.example ESMTP\r\n")
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", connect_and_read)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=greet, args=(listener,), daemon=True).start()
+        client = EmbeddingClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", max_retries=0)
+        with pytest.raises(errors.ServerUnreachableError, match="spoke before it was asked"):
+            client.embed_documents(["a"])
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize("close", ["close", "keep-alive"])

@@ -70,8 +70,7 @@ class _AsUtf8(io.RawIOBase):
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
+    assert isinstance(error, UnicodeDecodeError)
     return "".join(chr(0xDC00 | byte) for byte in error.object[error.start : error.end]), error.end
 
 
