@@ -345,3 +345,41 @@ def test_a_text_that_breaks_every_server_fails_alone() -> None:
         assert {7} <= set(caught.value.errors) <= {4, 5, 6, 7}  # its request
         tried = [server.bodies(EMBEDDINGS) for server in servers]
         assert sum("text 7" in body["input"] for bodies in tried for body in bodies) <= 10
+
+
+def test_a_server_started_anew_with_other_weights_between_calls_is_noticed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with serving(*embedders(2)) as servers:
+        client = client_of(servers)
+        client.embed_documents(TEXTS)
+        servers[1].restart(FakeVLLM("embedding", seed="other weights"))
+
+        for _ in range(3):
+            np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
+        assert servers[1].base_url in caplog.text
+        assert "other vectors" in caplog.text
+
+
+def test_a_reranker_started_anew_with_other_weights_between_calls_is_noticed() -> None:
+    with serving(FakeVLLM(), FakeVLLM()) as servers:
+        client = RerankClient(base_url=[server.base_url for server in servers])
+        expected = client.score("q", TEXTS)
+        servers[1].restart(FakeVLLM(seed="other weights"))
+
+        for _ in range(3):
+            np.testing.assert_allclose(client.score("q", TEXTS), expected, atol=1e-6)
+
+
+def test_a_server_that_closes_each_connection_is_used_all_the_same() -> None:
+    fake = FakeVLLM("embedding")
+
+    def closes(connection: socket.socket, reply: Reply) -> None:
+        honest(connection, Reply(reply.status, reply.content, {**reply.headers, "Connection": "close"}))
+
+    with serving(fake, fake) as servers:
+        servers[1].fault = always(closes)
+        client = client_of(servers)
+        for _ in range(3):
+            np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
+        assert embedded(servers[1])

@@ -34,8 +34,9 @@ def connect(settings: EmbeddingSettings) -> tuple[Runner, EmbeddingFlows]:
     return Servers(members, settings, check, keeps_one=True), _SharedFlows(settings)
 
 
-def _answer_to_probe(flows: EmbeddingFlows) -> Flow[Vectors]:
-    flows.server.forget()
+def _answer_to_probe(flows: EmbeddingFlows, anew: bool) -> Flow[Vectors]:
+    if anew:
+        flows.server.forget()
     collector = Collector()
     failures, _ = yield from flows.embed_unique([PROBE], collector, bulk=False)
     if failures:

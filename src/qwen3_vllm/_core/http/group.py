@@ -34,23 +34,32 @@ class Check(Generic[M]):
     """How to see that servers do the same.
 
     Attributes:
-        ask: What a server answers to a few fixed texts, all that was known of it forgotten.
+        ask: What a server answers to a few fixed texts; `anew`, with all that was known of it forgotten.
         differ: Given two answers: what is different, in words; None where they are of one model.
     """
 
-    ask: Callable[[M], Flow[Any]]
+    ask: Callable[[M, bool], Flow[Any]]
     differ: Callable[[Any, Any], str | None]
 
 
 @dataclass(eq=False, slots=True)
 class Server(Generic[M]):
-    """One of several. `member` makes flows for it."""
+    """One of several.
+
+    Attributes:
+        member: Makes flows for it.
+        connections: Made to it when it was last seen to be the same; while none is added, it is.
+        confirmed_at: When the last look at that began.
+    """
 
     member: M
     transport: Transport
     health: Health
     in_flight: int = 0
+    connections: int = 0
+    confirmed_at: float = 0.0
     checking: asyncio.Task[None] | None = None
+    confirming: asyncio.Task[None] | None = None
     sign: asyncio.Task[bool] | None = None
 
     @property
@@ -118,6 +127,35 @@ class Group(Generic[M]):
             logger.warning("%s is not used for now: %s", server.transport.root, error)
             self._turns.look_again()
 
+    async def confirm(self, server: Server[M]) -> errors.Qwen3VLLMError | None:
+        """Look whether what has just answered is what was checked: it may have been started anew since.
+
+        Returns:
+            Why it is not, or cannot be said to be.
+        """
+        answered = now()
+        while (
+            server.usable
+            and server.connections != server.transport.connections_made
+            and server.confirmed_at < answered
+        ):
+            if server.confirming is None or server.confirming.done():
+                server.confirming = asyncio.create_task(self._confirm(server))
+            await asyncio.shield(server.confirming)
+        return server.health.error
+
+    async def _confirm(self, server: Server[M]) -> None:
+        began, connections = now(), server.transport.connections_made
+        try:
+            await self._compare(server, anew=False)
+        except errors.OverloadedError:
+            pass  # one that is too full is in order
+        except errors.Qwen3VLLMError as error:
+            self._set_aside(server, error)
+        else:
+            server.connections = connections
+        server.confirmed_at = began
+
     async def _find(self) -> None:
         """Check all that are not usable until one is, once for all who wait; raises why none is."""
         if self._finding is None or self._finding.done():
@@ -162,28 +200,38 @@ class Group(Generic[M]):
         return server.checking
 
     async def _check_one(self, server: Server[M]) -> None:
-        root, is_new = server.transport.root, not self._met
+        is_new = not self._met
         try:
-            answer = await server.transport.drive(
-                uncounted(self._check.ask(server.member)), Deadline(None, root)
-            )
-            if self._first is None:
-                self._first = root, answer
-            different = self._check.differ(self._first[1], answer)
-            if different is not None:
-                raise errors.WrongServerError(
-                    f"{root} {different} than {self._first[0]}: it serves another model, or other weights, "
-                    "whatever its name. Serve one model at all addresses of a client, or leave this one out."
-                )
+            await self._compare(server, anew=True)
         except errors.Qwen3VLLMError as error:
-            known = server.health.error
-            pause = server.health.set_aside(error)
-            log = logger.debug if type(known) is type(error) else logger.warning
-            log("%s is not used for the next %.1f s: %s", root, pause, error)
+            self._set_aside(server, error)
         else:
+            server.connections = server.transport.connections_made
             server.health.passed()
             if not is_new:
-                logger.info("%s is used again.", root)
+                logger.info("%s is used again.", server.transport.root)
+        self._turns.look_again()
+
+    async def _compare(self, server: Server[M], *, anew: bool) -> None:
+        """Ask a server what all must answer alike; raises `WrongServerError` where it does not."""
+        root = server.transport.root
+        answer = await server.transport.drive(
+            uncounted(self._check.ask(server.member, anew)), Deadline(None, root)
+        )
+        if self._first is None:
+            self._first = root, answer
+        different = self._check.differ(self._first[1], answer)
+        if different is not None:
+            raise errors.WrongServerError(
+                f"{root} {different} than {self._first[0]}: it serves another model, or other weights, "
+                "whatever its name. Serve one model at all addresses of a client, or leave this one out."
+            )
+
+    def _set_aside(self, server: Server[M], error: errors.Qwen3VLLMError) -> None:
+        known = server.health.error
+        pause = server.health.set_aside(error)
+        log = logger.debug if type(known) is type(error) else logger.warning
+        log("%s is not used for the next %.1f s: %s", server.transport.root, pause, error)
         self._turns.look_again()
 
 

@@ -128,14 +128,17 @@ class Servers(Runner, Generic[M]):
         began, hangs = now(), False
         try:
             failures, result = await _watched(group, server, run(server, start))
+            problem = next(filter(may_succeed_elsewhere, failures.values()), None)
+            if problem is None and (stranger := await group.confirm(server)):
+                return Ended(server, {}, stranger, lost=True)
         except _Hangs as hang:
-            failures, result, hangs = {}, errors.RequestTimeoutError(str(hang)), True
+            failures, problem, hangs = {}, errors.RequestTimeoutError(str(hang)), True
+            result = problem
         except errors.Qwen3VLLMError as error:
             failures, result = {}, error
+            problem = error if may_succeed_elsewhere(error) else None
         finally:
             group.end_turn(server, step.bulk)
-        ends = [*failures.values(), *([result] if isinstance(result, errors.Qwen3VLLMError) else [])]
-        problem = next(filter(may_succeed_elsewhere, ends), None)
         if problem is None:
             server.health.answered()
         else:

@@ -34,8 +34,9 @@ def connect(settings: RerankSettings) -> tuple[Runner, RerankFlows]:
     return Servers(members, settings, check, keeps_one=False), _SharedFlows(settings)
 
 
-def _answer_to_probes(flows: RerankFlows) -> Flow[RelevanceScores]:
-    flows.server.forget()
+def _answer_to_probes(flows: RerankFlows, anew: bool) -> Flow[RelevanceScores]:
+    if anew:
+        flows.server.forget()
     pairs = [Pair(PROBE_QUERY, document) for document in PROBES]
     scored = yield from flows.score_pairs(pairs, PROBE_TASK, len(pairs))
     for error in scored.failures.values():
