@@ -43,6 +43,18 @@ def test_embeds_and_says_how_much(tmp_path: Path, server: SocketServer) -> None:
     assert len(ids(tmp_path / "out")) == 1234
 
 
+def test_several_addresses_share_the_work(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "in.jsonl", 100)
+    with serve(Canned()) as one, serve(Canned()) as two, serve(Canned()) as three:
+        addresses = ["--base-url", f"{one.base_url},{two.base_url}", "--base-url", three.base_url]
+        code, _, err = run(path, "-o", tmp_path / "out", *addresses, "--batch-size", "4")
+
+        assert code == 0, err
+        assert ids(tmp_path / "out") == [f"d{n}" for n in range(100)]
+        asked = [len(server.bodies("/v1/embeddings")) for server in (one, two, three)]
+        assert asked[0] < min(asked[1:])  # the first is kept for queries
+
+
 def test_tokens_a_second_are_shown_where_the_server_counts_them(
     tmp_path: Path, embedding_server: SocketServer
 ) -> None:

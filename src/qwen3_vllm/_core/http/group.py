@@ -134,15 +134,13 @@ class Group(Generic[M]):
             Why it is not, or cannot be said to be.
         """
         answered = now()
-        while (
-            server.usable
-            and server.connections != server.transport.connections_made
-            and server.confirmed_at < answered
-        ):
+        while server.connections != server.transport.connections_made and server.confirmed_at < answered:
             if server.confirming is None or server.confirming.done():
                 server.confirming = asyncio.create_task(self._confirm(server))
             await asyncio.shield(server.confirming)
-        return server.health.error
+            if not server.usable:
+                return server.health.error
+        return None
 
     async def _confirm(self, server: Server[M]) -> None:
         began, connections = now(), server.transport.connections_made
