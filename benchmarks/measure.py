@@ -33,7 +33,7 @@ class Plan:
         concurrency: Requests in flight, where a client can be told.
         words: Words per document; about 1.3 tokens each.
         queries: Queries a round, of each client.
-        rankings: Rankings of 100 documents a round, of each way.
+        rankings: Rankings of 100 documents per round, of each way.
         only: Clients to measure, by a part of the name; empty: all that are installed.
     """
 

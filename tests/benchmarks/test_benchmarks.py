@@ -39,7 +39,7 @@ def canned() -> Iterator[str]:
 
 
 def series(client: str, *turns: tuple[float, float], case: Case = "documents", size: int = 100) -> Series:
-    """One call a round; `turns` are its seconds and its seconds of CPU."""
+    """One call per round; `turns` are its seconds and its seconds of CPU."""
     return Series(case, client, size, tuple(Round((wall,), cpu) for wall, cpu in turns))
 
 

@@ -286,9 +286,9 @@ class TestFields:
     @pytest.mark.parametrize(
         ("fields", "words"),
         [
-            (Fields("body"), "no column 'body', but has id, text: say --text-field"),
+            (Fields("body"), "no column 'body', but has id, text: give --text-field"),
             (Fields("text.body"), "no column 'text.body'"),
-            (Fields("text", "key"), "no column 'key', but has id, text: say --id-field"),
+            (Fields("text", "key"), "no column 'key', but has id, text: give --id-field"),
         ],
     )
     def test_one_that_no_row_has_is_refused_at_the_start(

@@ -94,7 +94,9 @@ class TestCsv:
     def test_a_missing_column_is_refused_naming_those_there(self, tmp_path: Path) -> None:
         path = tmp_path / "a.csv"
         path.write_text("id,body\n1,x\n")
-        with pytest.raises(ConfigurationError, match=r"no column 'text', but has id, body: say --text-field"):
+        with pytest.raises(
+            ConfigurationError, match=r"no column 'text', but has id, body: give --text-field"
+        ):
             read(path)
 
     def test_tabs(self, tmp_path: Path) -> None:
@@ -202,7 +204,7 @@ class TestFinding:
             ("missing.jsonl", "is not there"),
             ("*.jsonl", "no file matches"),
             ("", "is a folder: give files, or a glob such as"),
-            ("a.xyz", "cannot tell the format from .xyz; say --format"),
+            ("a.xyz", "cannot tell the format from .xyz; give --format"),
             ("a.parquet.gz", "unpack it; Parquet is compressed inside"),
         ],
     )

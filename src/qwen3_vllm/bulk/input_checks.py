@@ -101,11 +101,11 @@ def check_head(source: Source) -> None:
     found = next(((name, order) for mark, name, order in _MARKS if raw.startswith(mark)), None)
     if found is not None and (source.encoding or "utf-8") not in (found[0], "".join(found)):
         raise ConfigurationError(
-            f"{source.name} begins with the byte order mark of {found[0]}: say --encoding {found[0]}"
+            f"{source.name} begins with the byte order mark of {found[0]}: give --encoding {found[0]}"
         )
     if source.encoding is None and b"\0" in raw[:4]:
         raise ConfigurationError(
-            f"{source.name} begins with a null byte as UTF-16 does: say --encoding utf-16-le or utf-16-be"
+            f"{source.name} begins with a null byte as UTF-16 does: give --encoding utf-16-le or utf-16-be"
         )
     with open_source(source) as file:
         head = file.read(_HEAD_BYTES)
@@ -130,5 +130,5 @@ def check_columns(source: Source, columns: list[str], fields: Fields) -> None:
 def no_column(source: Source, columns: Sequence[str], option: str, name: str) -> ConfigurationError:
     return ConfigurationError(
         f"{source.name} has no column {name!r}, but has {', '.join(columns) or 'none at all'}: "
-        f"say --{option}-field NAME"
+        f"give --{option}-field NAME"
     )

@@ -68,8 +68,8 @@ def _scan_parquet(source: Source, fields: Fields) -> tuple[int, str]:
                 raise no_column(source, schema.names, option, name)
             if column is not None and not (is_text if option == "text" else is_id)(column.type):
                 raise ConfigurationError(
-                    f"{source.name}: column {name!r} holds {column.type}, which is no {option}: "
-                    f"say --{option}-field NAME"
+                    f"{source.name}: column {name!r} holds {column.type}, not {option}s: "
+                    f"give --{option}-field NAME"
                 )
         rows: int = file.metadata.num_rows
     with source.path.open("rb") as raw:

@@ -23,7 +23,7 @@ _WIDE = 120  # from here up, all metrics have a column
 
 @contextmanager
 def progress_bar() -> Iterator[OnProgress | None]:
-    """A progress bar on standard error; nothing where that is no terminal."""
+    """A progress bar on standard error; nothing where that is not a terminal."""
     if not err.is_terminal:
         yield None
         return

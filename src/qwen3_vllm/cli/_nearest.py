@@ -100,6 +100,6 @@ def _path_of(output: Output, number: int, given: Sequence[Path]) -> Path:
         return same[0]
     if not path.is_file():
         raise ConfigurationError(
-            f"the texts of this index were in {name}, which is not here: say --texts FILE, or --no-rerank"
+            f"the texts of this index were in {name}, which is not here: give --texts FILE, or --no-rerank"
         )
     return path

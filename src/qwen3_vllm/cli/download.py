@@ -79,7 +79,7 @@ def _repositories(what: What, size: Size | None, quantized: str | None) -> dict[
     if quantized is None:
         return {role: official_model(role, size or Size.SMALL) for role in roles}
     if len(roles) != 1:
-        raise typer.BadParameter("--quantized names one repository: say `embedding` or `reranker`")
+        raise typer.BadParameter("--quantized names one repository: give `embedding` or `reranker`")
     if size is not None:
         raise typer.BadParameter("--quantized names the whole repository; leave --size out")
     if quantized.count("/") != 1 or not all(quantized.split("/")):

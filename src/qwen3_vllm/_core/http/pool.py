@@ -78,7 +78,7 @@ class Response(aiohttp.ClientResponse):
 class Connector(aiohttp.TCPConnector):
     """A pool of clean connections.
 
-    Counts those it makes, by the server's address; aiohttp's traces cost 40 µs a request.
+    Counts those it makes, by the server's address; aiohttp's traces cost 40 µs per request.
     """
 
     def __init__(self, made: Counter[URL], *, limit: int, keepalive_timeout: float) -> None:

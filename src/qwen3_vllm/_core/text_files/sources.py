@@ -164,7 +164,7 @@ def _source(name: str, format: Format | None) -> Source:
     if known is None:
         raise ConfigurationError(
             f"{name}: cannot tell the format from {as_text(ending_of(path)) or 'no ending'}; "
-            f"say --format {'|'.join(FORMATS)}"
+            f"give --format {'|'.join(FORMATS)}"
         )
     if gzipped and known == "parquet":
         raise ConfigurationError(f"{name}: unpack it; Parquet is compressed inside")

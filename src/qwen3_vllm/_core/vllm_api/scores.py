@@ -105,7 +105,7 @@ def _scores(
     except (KeyError, TypeError, ValueError):
         values = np.empty(0, np.float32)
     if values.shape != (count,):
-        raise unexpected(answer, "one score a text")
+        raise unexpected(answer, "one score per text")
     # NaN fails the comparison too. Rounding on the server may pass 1 by a little.
     if not (np.greater_equal(values, -1e-5) & np.less_equal(values, 1 + 1e-5)).all():
         raise unexpected(answer, "scores from 0 to 1", f"scores from {values.min()} to {values.max()}")

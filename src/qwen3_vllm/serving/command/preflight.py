@@ -64,7 +64,7 @@ def _address(options: ServeOptions) -> Iterator[str]:
     if not (is_loopback(options.host) or options.guarded or options.insecure):
         yield (
             f"{options.host or 'an empty host'} can be reached from outside, and no API key is set. Set "
-            "VLLM_API_KEY or --api-key-file, or say --insecure if something else keeps strangers out"
+            "VLLM_API_KEY or --api-key-file, or give --insecure if something else keeps strangers out"
         )
 
 
