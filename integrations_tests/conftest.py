@@ -26,7 +26,7 @@ from .reference import ReferenceEmbedding, ReferenceReranker
 ROOT = Path(__file__).parent.parent
 CHECKPOINTS = ROOT / ".cache" / "models"
 BOOT_SECONDS = 300
-OWN_SERVERS = ("test_evaluation.py", "test_serving.py", "test_tuning.py")
+OWN_SERVERS = ("test_evaluation.py", "test_lora_names.py", "test_serving.py", "test_tuning.py")
 KEY = "a-key-that-nobody-may-see-4711"  # of `guarded`
 # scripts/old_vllm.sh runs it, with a vLLM of its own.
 collect_ignore = [] if "OLD_VLLM_PYTHON" in os.environ else ["test_old_server.py"]

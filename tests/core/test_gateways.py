@@ -279,7 +279,7 @@ LOST_FOR_RERANKING: dict[str, tuple[Gateway, dict[str, object], dict[str, object
     "the instruction": (Gateway(TEMPLATED), {"refuses": {"instruction": ANY}}, {}),
     "many texts": (Gateway(RERANKER, most_texts=3), {"most_texts": 2}, {}),
 }
-SOME_REFUSALS = ((404, "JSON"), (400, "plain"), (409, "HTML"), (500, "empty"), (200, "JSON"))
+SOME_REFUSALS = ((409, "HTML"), (400, "plain"), (500, "empty"))
 
 
 @pytest.mark.parametrize(
@@ -319,6 +319,18 @@ def test_scores_are_right_in_the_call_in_which_something_is_lost(
                 setattr(lost, name, value)
 
             assert not wrong_scores(client.score([*QUERIES, "q1"], [*TEXTS, LONG])), refusal
+
+
+def test_how_many_texts_are_taken_is_known_after_one_call() -> None:
+    texts = [f"text {number}" for number in range(100)]
+    with serve(Gateway(EMBEDDING, most_texts=5, refusal=(422, "JSON"))) as server:
+        client = EmbeddingClient(base_url=server.base_url, batch_size=10)
+        client.embed_documents(texts)
+        server.requests.clear()
+
+        client.embed_documents([f"more {text}" for text in texts])
+
+        assert [len(body["input"]) for body in server.bodies("/v1/embeddings")] == [5] * 20
 
 
 # --- what says nothing of a form, and what is the text's own fault -------------------------------------

@@ -144,6 +144,8 @@ class EmbeddingFlows:
         doubtful = [index for index, error in failures.items() if may_lack(error)]
         if largest > 1 and (refused or doubtful) and not known_good:
             known = yield from ask_most(server, known or most)
+        elif largest == most and not failures:
+            server.most_texts.value = most  # what is taken once need not be tried first again
         rest = [index for batch in batches[ahead:] for index in batch]
         if rest and not doubtful and len(failures) == sum(map(len, batches[:ahead])):
             return failures | dict.fromkeys(rest, failures[batches[0][0]])  # nobody is there
