@@ -1,7 +1,6 @@
 """Which requests the texts of a call become. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from qwen3_vllm._core.batches import plan
 from qwen3_vllm._core.embedding.collect import rows_of
@@ -35,7 +34,7 @@ def call_of(
     """Ask for the vectors of one batch, cut to `dimensions` by the server where it can."""
     rows = rows_of(batch)
     inputs = fitted.inputs
-    call = embed(
+    return embed(
         server.model,
         inputs[rows] if isinstance(rows, slice) else [inputs[index] for index in rows],
         encoding=server.encoding,
@@ -44,5 +43,5 @@ def call_of(
         width=server.width,
         keep=dimensions,
         truncate_to=fitted.limit if batch[0] in fitted.left_to_server else None,
+        bulk=bulk,
     )
-    return replace(call, bulk=True) if bulk else call

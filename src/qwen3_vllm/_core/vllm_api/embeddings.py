@@ -38,6 +38,7 @@ def embed(
     width: int | None = None,
     keep: int | None = None,
     truncate_to: int | None = None,
+    bulk: bool = False,
 ) -> Call[Vectors]:
     """Embed `inputs`: one row each, in order, of length 1.
 
@@ -46,6 +47,7 @@ def embed(
         width: Dimensions that the vectors must have; None while they are not known.
         keep: Cut vectors to their first numbers here.
         truncate_to: Let the server cut inputs to so many tokens.
+        bulk: As in `Call`.
     """
     body: dict[str, Any] = {"model": model, "input": list(inputs)}
     if encoding != "unset":
@@ -76,7 +78,7 @@ def embed(
         return unit
 
     most = SLACK_BYTES + count * (ITEM_BYTES + (width or _WIDEST_VECTOR) * _NUMBER_BYTES)
-    return Call("/v1/embeddings", body, decode, most)
+    return Call("/v1/embeddings", body, decode, most, bulk=bulk)
 
 
 @dataclass(frozen=True, slots=True)
