@@ -1,6 +1,6 @@
 """Fine-tune Qwen3-Reranker on your own data by LoRA, and merge it into a checkpoint to serve.
 
-Install: pip install "qwen3-vllm[evaluation]" "sentence-transformers>=6" peft datasets accelerate
+Install: pip install -e ".[evaluation]" "sentence-transformers>=6" peft datasets accelerate
          (in an environment of its own: it brings torch)
 Serve:   qwen3-vllm serve both
 Run:     python examples/finetune_reranker.py DATA MODEL OUT

@@ -42,7 +42,7 @@ class Manifest:
     usage: Usage = field(default_factory=Usage)
 
     def to_json(self) -> bytes:
-        # Vectors in the output have length 1; documents carry no instruction.
+        # Vectors in the output are L2-normalised; documents carry no instruction.
         content = {
             "format": 1,
             "normalized": True,

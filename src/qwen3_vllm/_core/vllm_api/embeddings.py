@@ -1,4 +1,4 @@
-"""Texts or token ids in, vectors of length 1 out: /v1/embeddings."""
+"""Texts or token ids in, L2-normalised vectors out: /v1/embeddings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ def embed(
     truncate_to: int | None = None,
     bulk: bool = False,
 ) -> Call[Vectors]:
-    """Embed `inputs`: one row each, in order, of length 1.
+    """Embed `inputs`: one L2-normalised row each, in order.
 
     Args:
         dimensions: Asked of the server; None where it does not cut vectors itself.
@@ -86,7 +86,7 @@ class EmbeddingProbe:
     """What a response with one vector shows of a server.
 
     Attributes:
-        vector: Of length 1.
+        vector: L2-normalised.
         in_pieces: The response came without a length. vLLM, to 0.32 at least, sends binary responses so: one
             vector after another, each fetched by a thread.
     """
