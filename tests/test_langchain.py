@@ -19,7 +19,12 @@ from langchain_core.runnables import ConfigurableField, Runnable, RunnableConfig
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION
-from qwen3_vllm.langchain import Qwen3VLLMCrossEncoder, Qwen3VLLMReranker, Qwen3VLLMRetriever
+from qwen3_vllm.langchain import (
+    Qwen3VLLMCrossEncoder,
+    Qwen3VLLMEmbeddings,
+    Qwen3VLLMReranker,
+    Qwen3VLLMRetriever,
+)
 from tests.fake_vllm import FakeVLLM
 from tests.faults import SocketServer
 
@@ -222,3 +227,19 @@ def test_langchains_reranker_takes_the_cross_encoder(model: Qwen3VLLMCrossEncode
 def test_what_is_no_list_of_pairs_is_told(model: Qwen3VLLMCrossEncoder, pairs: Any) -> None:
     with pytest.raises(errors.InputError, match=r"pair|document 0"):
         model.score(pairs)
+
+
+async def test_progress_is_drawn_on_standard_error_where_asked_for(
+    embedding_server: SocketServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    embeddings = Qwen3VLLMEmbeddings(base_url=embedding_server.base_url, show_progress=True)
+
+    embeddings.embed_documents(["a", "b"])
+    shown = capsys.readouterr()
+    await embeddings.aembed_documents(["a", "b"])
+    shown_too = capsys.readouterr()
+
+    assert (shown.out, shown_too.out) == ("", "")
+    assert "embedding" in shown.err and "embedding" in shown_too.err

@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from qwen3_vllm._core.text_files.sources import find_sources, known_encoding
+from qwen3_vllm._core.text_files.whole import read_texts
 from qwen3_vllm.bulk.parts import Fields
 from qwen3_vllm.bulk.rows import Reader
 from qwen3_vllm.bulk.scan import scan
-from qwen3_vllm.errors import ConfigurationError
+from qwen3_vllm.errors import ConfigurationError, InputError
 from tests.bulk.test_inputs import documents, problems, read
 
 
@@ -268,6 +269,8 @@ def test_a_file_without_ends_of_texts_is_refused(
     monkeypatch.setattr("qwen3_vllm._core.text_files.lines.LONGEST", 1024)
     monkeypatch.setattr("qwen3_vllm._core.text_files.records.LONGEST", 1024)
     assert "is longer than" in refusal(write(tmp_path / "a.md", content))
+    with pytest.raises(InputError, match=r"^a\.md: a (line|paragraph) is longer than"):
+        read_texts(content, "paragraphs", "a.md")
 
 
 class TestFields:

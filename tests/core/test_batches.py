@@ -101,6 +101,15 @@ def test_a_batch_is_halved_only_where_its_size_or_one_text_may_be_at_fault(
     assert (len(sent) > 1) is halved
 
 
+def test_a_batch_that_a_full_server_has_room_for_is_repeated_once() -> None:
+    full = errors.OverloadedError("full", status=503)
+
+    failures, sent = drive([[0], [1]], lambda batch: full if batch == [1] else None)
+
+    assert failures == {1: full}
+    assert sent == [[0], [1], [1]]
+
+
 def test_results_are_collected_as_they_come() -> None:
     kept = Kept()
     flow = batching.send_batches([[0, 1], [2]], lambda batch: Call("/", None, str), kept)

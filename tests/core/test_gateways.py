@@ -54,6 +54,10 @@ EMBEDDING_SHAPES: dict[str, Shape] = {
         Gateway(EMBEDDING, refuses={"encoding_format": ("bytes_only",)}, ignores=("embed_dtype",)),
         {"wire_dtype": "float16"},
     ),
+    "leaves the type out of binary responses": (
+        Gateway(EMBEDDING, ignores=("embed_dtype",)),
+        {"wire_dtype": "float16"},
+    ),
     "passes /v1 only": (Gateway(EMBEDDING, passes=V1), {}),
     "passes embeddings only": (Gateway(EMBEDDING, passes=("/v1/embeddings",)), {"model": "Qwen3"}),
     "passes embeddings only, one text, and hides the server's words": (

@@ -116,6 +116,18 @@ def test_a_good_value_is_assigned_as_at_construction(kind: type[Options]) -> Non
     assert getattr(made, name) == 3
 
 
+@ALL
+def test_an_option_cannot_be_deleted(kind: type[Options]) -> None:
+    made, name = make(kind), bad(kind)
+
+    with pytest.raises(errors.ConfigurationError, match=f"{name} cannot be deleted"):
+        delattr(made, name)
+    with pytest.raises((AttributeError, ValidationError)):
+        del made.nonsense
+
+    assert hasattr(made, name)
+
+
 def test_none_assigned_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_API_KEY", KEY)
     embeddings = langchain.Qwen3VLLMEmbeddings(api_key="other", batch_size=3)

@@ -6,7 +6,7 @@ import traceback
 from urllib.parse import quote
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from qwen3_vllm import EmbeddingClient, RerankClient, errors, langchain
 from qwen3_vllm._core.settings import EmbeddingSettings, RerankSettings
@@ -164,6 +164,11 @@ def test_an_option_that_cannot_work_is_refused(
 ) -> None:
     with pytest.raises(errors.ConfigurationError):
         settings(**options)
+
+
+def test_settings_are_made_of_options_only() -> None:
+    with pytest.raises((errors.ConfigurationError, ValidationError)):
+        EmbeddingSettings.model_validate("http://h")
 
 
 def test_the_reranker_needs_an_instruction() -> None:

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 
 from qwen3_vllm import EmbeddingClient, RerankClient, errors
+from qwen3_vllm._core.client import transport_of
+from qwen3_vllm._core.embedding.same_model import PROBE
 from qwen3_vllm._core.http import servers as servers_module
+from qwen3_vllm._core.http.flow import send_one
+from qwen3_vllm._core.reranking.client import server_of
+from qwen3_vllm._core.reranking.same_model import PROBE_QUERY
+from qwen3_vllm._core.vllm_api.calls import tokenize
 from tests.conftest import Embed, Score
 from tests.fake_vllm import END_TOKEN, RIGHT_TEMPLATE, STOCK_TEMPLATE, FakeVLLM
 from tests.faults import Fault, Reply, Request, SocketServer, always, hang, honest, instead, serve
@@ -243,6 +249,55 @@ def test_bulk_goes_to_the_kept_server_when_the_others_are_dead() -> None:
         servers[2].stop()
 
         np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
+
+
+def test_the_total_timeout_keeps_what_is_done() -> None:
+    with serving(*embedders(2)) as servers:
+        client = client_of(servers, total_timeout=1, timeout=30)
+        client.embed_documents(["both are met"])
+        for server in servers:
+            server.fault = lambda request: hang if b"text 5" in request.body else honest
+
+        with pytest.raises(errors.RequestTimeoutError, match=r"total_timeout, 1 s") as caught:
+            client.embed_documents(TEXTS)
+
+    assert caught.value.partial is not None
+    done = sorted(set(range(60)) - set(caught.value.errors))
+    assert 5 not in done and len(done) > 30
+    np.testing.assert_allclose(caught.value.partial[done], right([TEXTS[n] for n in done]), atol=1e-6)
+
+
+def test_what_one_server_is_asked_goes_to_one_of_them() -> None:
+    with serving(*embedders(2)) as servers:
+        client = client_of(servers)
+
+        tokens = transport_of(client).run(send_one(tokenize("Qwen3", "abc")))
+
+        assert len(tokens) == 4
+        assert [path for server in servers for path in server.paths()].count("/tokenize") == 1
+
+
+def test_what_rerankers_have_in_common_is_what_one_of_them_is() -> None:
+    with serving(FakeVLLM(), FakeVLLM()) as servers:
+        client = RerankClient(base_url=[server.base_url for server in servers])
+
+        assert server_of(client).model == "Qwen3"
+
+
+@pytest.mark.parametrize("kind", ["embedding", "reranker"])
+def test_a_server_that_refuses_what_it_is_checked_by_is_done_without(kind: str) -> None:
+    def choose(request: Request) -> Fault:
+        probes = (PROBE.encode(), PROBE_QUERY.encode())
+        return instead(400) if any(probe in request.body for probe in probes) else honest
+
+    with serving(FakeVLLM(kind), FakeVLLM(kind)) as servers:  # type: ignore[arg-type]
+        servers[0].fault = choose
+        urls = [server.base_url for server in servers]
+        if kind == "embedding":
+            vectors = EmbeddingClient(base_url=urls).embed_documents(TEXTS)
+            np.testing.assert_allclose(vectors, right(TEXTS), atol=1e-6)
+        else:
+            assert RerankClient(base_url=urls).score("q", TEXTS).shape == (60,)
 
 
 def test_usage_is_of_all_servers() -> None:

@@ -331,6 +331,19 @@ def test_a_query_that_is_cut_is_called_one(
     assert caplog.messages == ["1 of 2 queries were cut to the server's 2048 tokens; the longest had 3001"]
 
 
+def test_a_text_that_a_busy_server_does_not_count_is_the_only_one_to_fail(
+    embedding_server: SocketServer,
+) -> None:
+    client = client_of(embedding_server, max_retries=0)
+    client.embed_documents(["x" * 3000])
+    embedding_server.fault = lambda request: instead(503) if b"yyy" in request.body else honest
+
+    with pytest.raises(errors.OverloadedError) as caught:
+        client.embed_documents(["x" * 3000, "y" * 3000, "short"])
+
+    assert list(caught.value.errors) == [1]
+
+
 @pytest.mark.parametrize("missing", [(), ("/tokenize",)], ids=["counted", "refused by the server"])
 def test_without_truncation_long_texts_are_named_and_the_rest_embedded(
     missing: tuple[str, ...], embed: Embed

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -90,6 +91,54 @@ def test_an_answer_that_does_not_come_is_an_error_not_a_guess(path: str) -> None
 
     with serve(FakeVLLM(), choose) as server, pytest.raises(errors.ServerError):
         RerankClient(base_url=server.base_url).score("q", ["d"])
+
+
+def test_busy_is_not_lacking_when_a_simpler_way_is_tried() -> None:
+    def choose(request: Request) -> Fault:
+        return {"/v1/score": instead(404), "/v1/rerank": instead(503)}.get(request.path, honest)
+
+    with serve(FakeVLLM(), choose) as server, pytest.raises(errors.OverloadedError):
+        RerankClient(base_url=server.base_url, max_retries=0).score("q", ["d"])
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_where_no_messages_are_rendered_a_template_is_known_by_its_tokens(counts: bool) -> None:
+    def choose(request: Request) -> Fault:
+        return instead(400) if b'"messages"' in request.body else honest
+
+    fake = FakeVLLM(template=RIGHT_TEMPLATE, missing=("/classify",), counts=counts)
+    with serve(fake, choose) as server:
+        if counts:
+            assert learned(server).default_right
+        else:
+            with pytest.raises(errors.WrongServerError, match="could not check"):
+                learned(server)
+
+
+class Joining(FakeVLLM):
+    """Puts a line end between the texts of a pair."""
+
+    def _prompt(self, query: str, document: str, body: dict[str, object]) -> list[int]:
+        return self.encode(f"{query}\n{document}")
+
+
+class Positive(FakeVLLM):
+    """Embeds, into vectors whose cosines may be probabilities."""
+
+    def vector(self, prompt: str | Sequence[int], dimensions: int | None = None) -> np.ndarray:
+        return np.abs(super().vector(prompt, dimensions))
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [
+        (Joining(), "puts tokens of its own between the two texts"),
+        (Positive("embedding"), "an embedding model"),
+    ],
+)
+def test_what_scores_pairs_but_not_as_qwen3_does_is_named(server: FakeVLLM, words: str) -> None:
+    with serve(server) as running, pytest.raises(errors.WrongServerError, match=words):
+        RerankClient(base_url=running.base_url).score("q", ["d"])
 
 
 @pytest.mark.parametrize("path", ["/tokenize", "/classify"])
