@@ -99,7 +99,9 @@ def ask_served(model: str | None, role: Role, listed: Listed, ask: Callable[[Ser
         (listed,) = yield from send(models())  # it may be starting: with more patience
     if isinstance(listed, errors.Qwen3VLLMError):
         if model is None:
-            listed.args = (f"{listed} Since it lists no models, pass the name of one as model.",)
+            forbidden = isinstance(listed, errors.AuthenticationError)
+            why = "If this key may not list models" if forbidden else "Since it lists no models"
+            listed.args = (f"{listed} {why}, pass the name of one as model.",)
             raise listed
         return (yield from ask(Served(model)))
     names = tuple(line.name for line in listed)
@@ -147,7 +149,8 @@ def _ask_candidates(
     first = failures[0]
     if len(names) > 1:
         named = ", ".join(map(repr, names[:_MOST_NAMED])) + (", …" if len(names) > _MOST_NAMED else "")
-        first.args = (f"{first} The server lists {named}: pass the right one as model.", *first.args[1:])
+        said = str(first).rstrip(".")
+        first.args = (f"{said}. The server lists {named}: pass the right one as model.", *first.args[1:])
     raise first
 
 

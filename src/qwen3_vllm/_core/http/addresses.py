@@ -14,12 +14,14 @@ def places_of(base_url: str) -> tuple[str, ...]:
     """Give the addresses to try, in order: each stands for what is `…/v1` of vLLM.
 
     As given, and then with `/v1`; of a bare host `/v1` comes first, as vLLM has it. A pasted endpoint is
-    tried first; its last part may also be the prefix of a gateway.
+    tried first; its last part may also be the prefix of a gateway, and where it is Cohere's, as `/v2/rerank`,
+    vLLM has the others beside it under `/v1`.
     """
     url = base_url.rstrip("/")
     endpoint = _ROUTE.sub("", url)
     if endpoint != url:
-        return tuple(dict.fromkeys((*_with_version(endpoint), url + "/v1")))
+        beside = re.sub(r"/v2$", "/v1", endpoint)
+        return tuple(dict.fromkeys((*_with_version(endpoint), beside, url + "/v1")))
     return _with_version(url)
 
 
