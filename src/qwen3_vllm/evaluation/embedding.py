@@ -1,6 +1,5 @@
 """Vectors of documents and queries, asked for once and kept."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -15,7 +14,6 @@ from qwen3_vllm.errors import InputError, Qwen3VLLMError, WrongServerError
 from qwen3_vllm.evaluation.keeping import Rows, Times, file_name, key_of, read_json, write_json
 from qwen3_vllm.evaluation.quantising import Blocks
 from qwen3_vllm.evaluation.searching import BLOCK_DOCUMENTS
-from qwen3_vllm.evaluation.tokens import TokenCount
 
 TIMED_CALLS = 20
 _PROBES = (
@@ -85,11 +83,9 @@ class EmbeddedTexts:
         advance(len(texts) - len(new))
         alone = new[: max(0, TIMED_CALLS - self.times.count(_QUERY))]
         for place in alone:
-            tokens, started = TokenCount(self.client), time.perf_counter()
-            vectors = self.client.embed_queries([texts[place]], instruction=instruction)
-            seconds = time.perf_counter() - started
+            with self.times.measure(_QUERY):
+                vectors = self.client.embed_queries([texts[place]], instruction=instruction)
             kept.append([keys[place]], vectors)
-            self.times.add(_QUERY, seconds, tokens.used())
             advance(1)
         rest = new[len(alone) :]
         if rest:

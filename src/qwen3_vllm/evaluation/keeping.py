@@ -10,13 +10,17 @@ _lock                                 held while a run writes
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+
+from qwen3_vllm._core.usage import count_usage
 
 _KEY_BYTES = 16
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -106,6 +110,16 @@ class Times:
                 self._calls.setdefault(call["size"], []).append((call["seconds"], call["tokens"]))
             except (orjson.JSONDecodeError, KeyError, TypeError):
                 continue  # the last line of a killed run
+
+    @contextmanager
+    def measure(self, size: int) -> Iterator[None]:
+        """Keep what the one call of a block takes: seconds, and tokens where the server reports them."""
+        with count_usage() as count:
+            started = time.perf_counter()
+            yield
+            seconds = time.perf_counter() - started
+        used = count.usage
+        self.add(size, seconds, None if used.uncounted else used.tokens)
 
     def add(self, size: int, seconds: float, tokens: float | None) -> None:
         self._calls.setdefault(size, []).append((seconds, tokens))

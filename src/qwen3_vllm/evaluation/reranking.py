@@ -1,6 +1,5 @@
 """Scores of candidates, each pair asked for once and kept."""
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -14,7 +13,6 @@ from qwen3_vllm._core.reranking.same_model import PROBE_QUERY, PROBE_TASK, PROBE
 from qwen3_vllm.errors import WrongServerError
 from qwen3_vllm.evaluation.keeping import Rows, Times, file_name, key_of, read_json, write_json
 from qwen3_vllm.evaluation.searching import Ranking
-from qwen3_vllm.evaluation.tokens import TokenCount
 
 TIMED_CALLS = 20
 _PAIRS = 1024  # scored between two writes: 32 requests of 32
@@ -83,19 +81,16 @@ class ScoredPairs:
             places = timed.documents[row, :size]
             keys = [key_of(query, texts[place]) for place in places]
             if self._times.count(size) < TIMED_CALLS and len(self._kept.missing(keys)) == len(keys):
-                tokens, started = TokenCount(self._client), time.perf_counter()
-                scores = self._client.score(
-                    query, [texts[place] for place in places], instruction=self._instruction
-                )
-                seconds = time.perf_counter() - started
+                documents = [texts[place] for place in places]
+                with self._times.measure(size):
+                    scores = self._client.score(query, documents, instruction=self._instruction)
                 self._kept.append(keys, scores[:, None])
-                self._times.add(size, seconds, tokens.used())
                 advance(len(keys))
         left = [key for key in pairs if key not in self._kept]
         for start in range(0, len(left), _PAIRS):
             keys = left[start : start + _PAIRS]
-            asked, documents = zip(*(pairs[key] for key in keys), strict=True)
-            scores = self._client.score(asked, documents, instruction=self._instruction)
+            asked, about = zip(*(pairs[key] for key in keys), strict=True)
+            scores = self._client.score(asked, about, instruction=self._instruction)
             self._kept.append(keys, scores[:, None])
             advance(len(keys))
 
