@@ -60,6 +60,13 @@ def test_no_difference_shown_is_said_so() -> None:
     assert "more judged queries may still show a difference" in verdict.sentences[1]
 
 
+@pytest.mark.parametrize(("queries", "others", "too_few"), [(5, 1, True), (6, 1, False), (6, 2, True)])
+def test_queries_too_few_for_any_p_value_are_called_so(queries: int, others: int, too_few: bool) -> None:
+    worse = [contender("search alone", 0.1, 0.07, 10, 4096)] * others
+    verdict = decide([*worse, SLOW_BEST], "nDCG@10", queries)
+    assert ("too few to show any difference" in verdict.sentences[1]) == too_few
+
+
 def test_the_best_may_be_the_cheapest() -> None:
     others = [contender("big", 0.7, 0.3, 200, 8), contender("bad", 0.1, 0.001, 1, 8)]
     verdict = decide([SLOW_BEST, *others], "nDCG@10", 12)

@@ -56,7 +56,10 @@ def read_judgements(path: Path) -> Judged:
     if repeated:
         warnings.append(f"{repeated:,} judgements stand twice in {path}, alike; they count once")
     if unlabelled:
-        warnings.append(f"{unlabelled:,} rows of {path} have no label; they count as not relevant")
+        warnings.append(
+            f"{unlabelled:,} rows of {path} have no label; they count as not relevant, and queries without "
+            "any label are left out"
+        )
     if not judgements:
         raise InputError(f"{path} holds no judgement")
     return Judged(judgements, warnings)

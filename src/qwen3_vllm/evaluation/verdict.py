@@ -95,7 +95,7 @@ def _sentences(
         none = "the other set-up is not" if others == 1 else f"none of the other {others:,} set-ups is"
         return (
             f"No difference shown: {none} significantly worse than the best, {first}.",
-            f"The cheapest is {cheapest}; more judged queries may still show a difference.",
+            f"The cheapest is {cheapest}; {_what_more(queries, others)}.",
         )
     shown = f"The best is {first}; {_how_many(worse, others)} significantly worse."
     if good == 1:
@@ -106,6 +106,13 @@ def _sentences(
         shown,
         f"The cheapest that is not significantly worse is {cheapest} (the best: {_costs(contenders[best])}).",
     )
+
+
+def _what_more(queries: int, comparisons: int) -> str:
+    """Say what to do where nothing was shown; the smallest p-value that so few queries allow is 2 / 2**n."""
+    if comparisons * 2.0 ** (1 - queries) >= SIGNIFICANCE:
+        return f"{queries:,} queries are too few to show any difference, however large: judge more"
+    return "more judged queries may still show a difference"
 
 
 def _called(contenders: Sequence[Contender], place: int, metric: str) -> str:
