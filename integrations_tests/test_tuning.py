@@ -1,4 +1,4 @@
-"""A reranker that an example fine-tuned is served, and measured beside its original."""
+"""A reranker that an example fine-tuned or quantised is served, and measured beside its original."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from qwen3_vllm.serving import ServeOptions
 from .conftest import ROOT, Boot, RunningServer, environment
 from .reference import ReferenceReranker
 
-pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]  # installs what trains
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]  # installs what trains and what quantises
 
 MODELS = ROOT / "demo" / "models"
 RERANKER = MODELS / "Qwen3-Reranker-demo"
@@ -60,6 +60,11 @@ def served(boot_for_module: Boot) -> list[RunningServer]:
         ServeOptions("embedding", str(MODELS / "Qwen3-Embedding-demo"), port=0, dtype="float32"),
         ServeOptions("reranker", str(RERANKER), port=0, dtype="float32"),
     )
+
+
+@pytest.fixture(scope="module")
+def quantiser(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return environment(tmp_path_factory.mktemp("quantiser"), "llmcompressor")
 
 
 def run(command: list[str], **variables: str) -> str:
@@ -117,3 +122,22 @@ def test_training_and_serving_see_the_same_tokens_and_the_result_is_served(
     np.testing.assert_allclose(scores, ReferenceReranker(out).scores(query, documents), atol=1e-4)
     assert np.abs(scores - ReferenceReranker(RERANKER).scores(query, documents)).max() > 1e-3
     assert len(measured(data, served, after).measured) == 2
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_int4_is_served_and_stays_close(
+    method: str,
+    quantiser: str,
+    data: Path,
+    served: list[RunningServer],
+    boot_for_module: Boot,
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / f"Qwen3-Reranker-{method}"
+    arguments = ("reranker", str(RERANKER), str(data), str(out), "--method", method, "--group-size", "32")
+
+    example(quantiser, "quantise.py", served, *arguments)
+
+    (after,) = boot_for_module(ServeOptions("reranker", str(out), port=0))
+    before, quantised = measured(data, served, after).measured
+    assert abs(before.metrics["nDCG@10"].value - quantised.metrics["nDCG@10"].value) < 0.1
