@@ -13,10 +13,24 @@ def make_authority(folder: Path) -> Path:
     if openssl is None:
         pytest.skip("no openssl to make a certificate with")
     ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    use = "keyUsage=critical,keyCertSign,cRLSign"
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
     sign = "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -out cert.pem -extfile names"
     for command in (
-        ["req", "-x509", *ec, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Private CA"],
+        # Python 3.13 requires the use of the key to be named.
+        [
+            "req",
+            "-x509",
+            *ec,
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.pem",
+            "-subj",
+            "/CN=Private CA",
+            "-addext",
+            use,
+        ],
         ["req", *ec, "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=gpu"],
         sign.split(" "),
     ):

@@ -1,5 +1,7 @@
 """Metrics are those of ir_measures, of rankings and not of scores."""
 
+import warnings
+
 import ir_measures
 import numpy as np
 import pytest
@@ -37,7 +39,18 @@ def test_an_order_is_kept_whatever_the_ids() -> None:
     assert values["RR"].tolist() == [1.0, 0.0]
 
 
-@pytest.mark.parametrize("name", ["nDGC@10", "", "nDCG@", "print(1)", "BERTScore@x"])
+@pytest.mark.parametrize("name", ["R@5", "RR(rel=2)@10", "nDCG(dcg='exp-log2')@20", "AP"])
+def test_a_name_is_read_as_ir_measures_reads_it(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # ir_measures reads names by what Python 3.14 no longer has
+        (measure,) = parse_metrics([name]).values()
+
+    assert measure == eval(name, vars(ir_measures))
+
+
+@pytest.mark.parametrize(
+    "name", ["nDGC@10", "", "nDCG@", "print(1)", "BERTScore@x", "R@5@5", "R(1)", "R@[]", "R(nonsense=1)"]
+)
 def test_an_unknown_metric_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="nDCG@10"):
         parse_metrics([name])

@@ -1,5 +1,6 @@
 """Metrics by ir_measures."""
 
+import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,17 +23,34 @@ def parse_metrics(names: Sequence[str]) -> dict[str, Any]:
     measures: dict[str, Any] = {}
     for name in names:
         try:
-            measure = ir_measures.parse_measure(name)
-        except (ValueError, NameError, SyntaxError, KeyError) as error:
+            measure = _parsed(name)
+            supported = ir_measures.DefaultPipeline.supports(measure)  # asserts that its options exist
+        except (ValueError, SyntaxError, KeyError, TypeError, AssertionError) as error:
             raise ConfigurationError(
                 f"{name!r} is not a metric of ir_measures; use names such as {', '.join(DEFAULT_METRICS)}"
             ) from error
-        if not ir_measures.DefaultPipeline.supports(measure):
+        if not supported:
             raise ConfigurationError(f"ir_measures cannot compute {name} with what is installed here")
         measures[str(measure)] = measure
     if not measures:
         raise ConfigurationError("metrics is empty: list at least one")
     return measures
+
+
+def _parsed(name: str) -> Any:
+    """Read a name such as `RR(rel=2)@10`; ir_measures 0.4.3 reads it by `ast.Num`, which Python 3.14 lacks."""
+    node, options = ast.parse(name, mode="eval").body, {}
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+        options["cutoff"], node = ast.literal_eval(node.right), node.left
+    if isinstance(node, ast.Call) and not node.args:
+        options |= {str(each.arg): ast.literal_eval(each.value) for each in node.keywords}
+        node = node.func
+    if not isinstance(node, ast.Name):
+        raise ValueError("not a metric")
+    kind = ir_measures.measures.registry[node.id]
+    if "cutoff" in options:
+        options[kind.AT_PARAM] = options.pop("cutoff")
+    return kind(**options)
 
 
 def depth_of(measures: Mapping[str, Any]) -> int:
