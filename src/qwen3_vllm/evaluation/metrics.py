@@ -38,7 +38,7 @@ def parse_metrics(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _parsed(name: str) -> Any:
-    """Read a name such as `RR(rel=2)@10`; ir_measures 0.4.3 reads it by `ast.Num`, which Python 3.14 lacks."""
+    """Read a name such as `RR(rel=2)@10`; ir_measures 0.4.3 reads it by `ast.Num`, which 3.14 lacks."""
     node, options = ast.parse(name, mode="eval").body, {}
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
         options["cutoff"], node = ast.literal_eval(node.right), node.left
