@@ -96,12 +96,13 @@ def test_the_model_that_does_the_work_is_examined_of_several() -> None:
 
 
 def test_a_model_that_is_not_listed_can_be_named() -> None:
-    gateway = Gateway(EMBEDDING, names=("team/embed",), blocks=("/v1/models",), base="/openai")
+    gateway = Gateway(EMBEDDING, names=("team/embed",), blocks=("/v1/models",), refusal=(401, "JSON"))
 
     assert checks_of(gateway, "embedding")["reachable"].status == "fail"
-    model = checks_of(gateway, "embedding", embedding_model="team/embed")["model"]
-    assert model.status == "warn"
-    assert "model='team/embed'" in model.advice
+    checks = checks_of(gateway, "embedding", embedding_model="team/embed")
+    assert checks["model"].status == "warn"
+    assert "model='team/embed'" in checks["model"].advice
+    assert checks["key"].status == "ok"  # what the gateway refuses to everybody wants no key
 
 
 def test_the_command_names_models_and_prints_what_is_missing() -> None:

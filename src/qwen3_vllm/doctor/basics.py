@@ -154,7 +154,8 @@ def _guarding(examination: Examination, served: ServedModel | None) -> None:
     ]
     answers = dict(zip((*_GET, *_POST), examination.ask_as_stranger(*calls), strict=True))
     # Without a key, what a stranger may not do, we may not either: a gateway forbids it to everybody.
-    keyless = not examination.has_key and isinstance(answers["/v1/models"], int)
+    of_api = [answer for path, answer in answers.items() if path.startswith("/v1/")]
+    keyless = not examination.has_key and any(isinstance(answer, int) for answer in of_api)
     closed = [path for path, answer in answers.items() if isinstance(answer, errors.AuthenticationError)]
     closed = [] if keyless else closed
     open_ones = [path for path, answer in answers.items() if isinstance(answer, serves)]

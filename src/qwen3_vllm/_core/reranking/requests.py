@@ -71,8 +71,9 @@ def _route_of(server: RerankServer, pair: Pair, task: str, template: Template) -
     if server.classifies:
         return "finished"
     raise errors.WrongServerError(
-        f"The chat template of {server.model!r} ignores the instruction of a request, and there is no "
-        "/classify to work around it: start the server without --chat-template"
+        f"The instruction of a request has no effect on {server.model!r}: its chat template, or a gateway "
+        "before it, leaves it out, and there is no /classify to work around that. Start the server without "
+        "--chat-template, or let the gateway pass on the field instruction"
     )
 
 
