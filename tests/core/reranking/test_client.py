@@ -112,7 +112,7 @@ CONTRADICTED = {
     "wrong": 'does not give Qwen3\'s prompt: pass template="auto"',
     "own": 'has no /classify, which would take finished prompts: pass template="auto"',
     "lost": "does not give Qwen3's prompt, and has no /classify",
-    "deaf": "ignores the instruction",
+    "deaf": "has no effect",
     "unknown": 'could not check.*Pass template="server"',
 }
 NO_CLASSIFY, NOTHING = ("/classify",), ("/classify", "/tokenize")
