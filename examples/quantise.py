@@ -1,6 +1,6 @@
 """Make an int4 checkpoint of Qwen3-Embedding or Qwen3-Reranker, by GPTQ or AWQ, calibrated on your own data.
 
-Install: pip install "qwen3-vllm[evaluation]" llmcompressor   (in an environment of its own: it brings torch)
+Install: pip install -e ".[evaluation]" llmcompressor   (in an environment of its own: it brings torch)
 Run:     python examples/quantise.py reranker MODEL DATA OUT --method gptq
 Serve:   qwen3-vllm serve reranker OUT
 Prints:  how to measure what it costs.
