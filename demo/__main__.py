@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from statistics import mean
 from types import FrameType
@@ -61,6 +62,8 @@ class Query:
 def main() -> int:
     """Run the demo; the exit status is 1 where a server failed, 2 for a file or a model of no use."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a GBK console has no ✓
     try:
         passages, queries = choose_texts(sys.argv[1:])
         demonstrate(passages, queries)
