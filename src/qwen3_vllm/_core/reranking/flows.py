@@ -96,7 +96,7 @@ class RerankFlows:
         if not pairs:
             return Scored(np.empty(0, np.float32), {}, {}, 0)
         server = yield from self.known_server()
-        one_query = all(pair.query == pairs[0].query for pair in pairs)
+        one_query = len({pair.query for pair in pairs}) == 1
         scored, changed = yield from self._score_on(server, pairs, task, most, one_query)
         if changed:
             self.server.forget()

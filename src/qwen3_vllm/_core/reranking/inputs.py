@@ -61,11 +61,11 @@ def paired(query: str | Sequence[str], documents: Sequence[str], invalid_text: I
     unsendable = unsendable_texts(documents, "document")
     queries, bad_queries = one_or_each(asked[0] if one else asked, "query", "document", len(documents))
     unsendable |= {i: errors.InputError(f"has a query that {why}") for i, why in bad_queries.items()}
-    unique: dict[Pair, int] = {}
+    different = {queries[0]} if one and queries else {query for query in queries if isinstance(query, str)}
+    neutralised = {query: prompts.neutralise(query) for query in different}
+    unique: dict[tuple[str, str], int] = {}
     rows = [
-        -1
-        if index in unsendable
-        else unique.setdefault(Pair(prompts.neutralise(q), prompts.neutralise(d)), len(unique))
+        -1 if index in unsendable else unique.setdefault((neutralised[q], prompts.neutralise(d)), len(unique))
         for index, (q, d) in enumerate(zip(queries, documents, strict=True))
     ]
-    return Paired(list(unique), rows, unsendable)
+    return Paired([Pair(*each) for each in unique], rows, unsendable)

@@ -15,6 +15,8 @@ from qwen3_vllm._core.vllm_api.scores import Scores, classify, score_by
 class Requests:
     """The requests of those pairs that can be sent; all pairs of one go the same way.
 
+    /v1/rerank takes one query per request.
+
     Attributes:
         count: Pairs to send.
     """
@@ -23,20 +25,32 @@ class Requests:
         self._server = server
         self._pairs = fitted.pairs
         self._task = task
-        self._groups: dict[tuple[Route, str], list[int]] = {}
+        routes: dict[Route, list[int]] = {}
         for index, pair in enumerate(fitted.pairs):
             if index not in fitted.refused:
-                route = _route_of(server, pair, task, template)
-                self._groups.setdefault((route, _shared_query(server, route, pair)), []).append(index)
-        self._route = {index: route for (route, _), indexes in self._groups.items() for index in indexes}
+                routes.setdefault(_route_of(server, pair, task, template), []).append(index)
+        self._route = {index: route for route, indexes in routes.items() for index in indexes}
+        self._groups = list(routes.values())
+        if server.route == "rerank":
+            self._groups = [group for indexes in self._groups for group in self._by_query(indexes)]
         self.count = len(self._route)
+
+    def _by_query(self, indexes: list[int]) -> Collection[list[int]]:
+        """Part pairs that go one way, where the way takes one query per request."""
+        if self._route[indexes[0]] not in ("raw", "split"):
+            return [indexes]
+        groups: dict[str, list[int]] = {}
+        for index in indexes:
+            groups.setdefault(self._pairs[index].query, []).append(index)
+        return groups.values()
 
     def batches(self, max_count: int, only: Collection[int] | None = None) -> list[list[int]]:
         """Group what can be sent, by index. `only`: of these pairs; None for all."""
         sizes = [len(pair.document) for pair in self._pairs]
         batches: list[list[int]] = []
-        for indexes in self._groups.values():
-            batches += plan((i for i in indexes if only is None or i in only), sizes, max_count)
+        for indexes in self._groups:
+            wanted = indexes if only is None else [index for index in indexes if index in only]
+            batches += plan(wanted, sizes, max_count)
         return batches
 
     def routes_of(self, indexes: Iterable[int]) -> set[Route]:
@@ -90,8 +104,3 @@ def _call_of(server: RerankServer, route: Route, pairs: list[Pair], task: str) -
     takes = route == "raw" and server.takes_instruction
     assert server.route is not None
     return score_by(server.route, server.model, query, documents, instruction=task if takes else None)
-
-
-def _shared_query(server: RerankServer, route: Route, pair: Pair) -> str:
-    """The query that all pairs of a request must have; "" where they need not."""
-    return pair.query if server.route == "rerank" and route in ("raw", "split") else ""
