@@ -15,6 +15,7 @@ from typing import Self
 
 import grpc
 import pytest
+import yaml
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1 import trace_pb2
 
@@ -26,7 +27,13 @@ from .reference import ReferenceEmbedding, ReferenceReranker
 ROOT = Path(__file__).parent.parent
 CHECKPOINTS = ROOT / ".cache" / "models"
 BOOT_SECONDS = 300
-OWN_SERVERS = ("test_evaluation.py", "test_lora_names.py", "test_serving.py", "test_tuning.py")
+OWN_SERVERS = (
+    "test_evaluation.py",
+    "test_lora_names.py",
+    "test_serving.py",
+    "test_several_servers.py",
+    "test_tuning.py",
+)
 KEY = "a-key-that-nobody-may-see-4711"  # of `guarded`
 # scripts/old_vllm.sh runs it, with a vLLM of its own.
 collect_ignore = [] if "OLD_VLLM_PYTHON" in os.environ else ["test_old_server.py"]
@@ -79,6 +86,18 @@ def environment(folder: Path, *packages: str) -> str:
     python = str(folder / "bin" / "python")
     subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
     return python
+
+
+def kubernetes_probe(manifest: str, base_url: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Ask a server with the key of `guarded` as a pod of this manifest is asked whether it is ready."""
+    deployment, _ = yaml.safe_load_all((ROOT / "deploy" / manifest).read_text(encoding="utf-8"))
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    *_, code = container["readinessProbe"]["exec"]["command"]
+    keys = folder / "keys"
+    keys.write_text(f"{KEY}\n")
+    port = str(container["ports"][0]["containerPort"])
+    code = code.replace("/run/secrets/vllm_api_key", str(keys)).replace(port, base_url.rpartition(":")[2])
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
 def pytest_xdist_auto_num_workers() -> int:

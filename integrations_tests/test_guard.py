@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from .conftest import KEY, RunningServer
+from .conftest import KEY, RunningServer, kubernetes_probe
 
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 OPEN = ("/health", "/ping")
@@ -93,3 +93,8 @@ def test_the_key_is_in_no_process_list_and_no_log(guarded: RunningServer) -> Non
     assert not any(KEY.encode() in line for line in command_lines), own
     assert KEY not in guarded.log_path.read_text(errors="replace")
     assert KEY not in guarded.shown
+
+
+def test_the_probe_of_kubernetes_passes(guarded: RunningServer, tmp_path: Path) -> None:
+    done = kubernetes_probe("kubernetes-reranker.yaml", guarded.base_url, tmp_path)
+    assert done.returncode == 0, done.stderr
