@@ -142,14 +142,16 @@ def test_a_foreign_client_that_floods_the_bulk_side_cannot_starve_queries(
 
     with ThreadPoolExecutor(16) as threads:
         floods = [threads.submit(flood) for _ in range(16)]
-        while not flooded:
-            time.sleep(0.05)
-        before, started = answered(servers), flooded
-        asking = client(balancer, timeout=20, max_retries=0)
-        for number in range(10):
-            asking.embed_queries([f"What is {number}?"])
-        first = answered(servers)[0] - before[0]
-        stop.set()
+        try:
+            while not flooded:
+                time.sleep(0.05)
+            before, started = answered(servers), flooded
+            asking = client(balancer, timeout=20, max_retries=0)
+            for number in range(10):
+                asking.embed_queries([f"What is {number}?"])
+            first = answered(servers)[0] - before[0]
+        finally:
+            stop.set()
         for each in floods:
             each.result()
     assert flooded > started  # it goes on all the time
