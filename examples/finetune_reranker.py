@@ -95,14 +95,16 @@ def mine(data: Dataset, instruction: str) -> Table:
     print(f"Embedding {len(data.document_ids):,} documents and {len(data.queries):,} questions")
     documents = client.embed_documents(data.texts)
     questions = client.embed_queries(list(data.queries.values()), instruction=instruction)
+    place_of = {document: place for place, document in enumerate(data.document_ids)}
     rows: dict[str, list] = {"query": [], "document": [], "label": []}
     for (id, question), vector in zip(data.queries.items(), questions, strict=True):
-        cosines = documents @ vector
-        relevance = [data.judgements[id].get(document, 0) > 0 for document in data.document_ids]
-        right = np.flatnonzero(relevance)
-        if not len(right):
+        judged = {place_of[each]: value for each, value in data.judgements[id].items() if each in place_of}
+        right = [place for place, value in judged.items() if value > 0]
+        if not right:
             continue
-        allowed = ~np.array(relevance) & (cosines < TOO_NEAR * cosines[right].min())
+        cosines = documents @ vector
+        allowed = cosines < TOO_NEAR * cosines[right].min()
+        allowed[list(judged)] = [value <= 0 for value in judged.values()]  # what was judged wrong surely is
         order = np.argsort(-cosines)
         wrong = order[allowed[order]][: NEGATIVES * len(right)]
         for places, label in ((right, 1.0), (wrong, 0.0)):
