@@ -32,6 +32,7 @@ def test_defaults_are_those_of_vllm(settings: type[EmbeddingSettings] | type[Rer
         ("http://a:1, http://b:1/,", ("http://a:1", "http://b:1")),
         (["http://a:1", "http://b:1/v1"], ("http://a:1", "http://b:1/v1")),
         (("http://a:1/", "http://a:1/v1", "http://a:1"), "http://a:1"),
+        (["https://a/x/v1", "HTTPS://A:443/x", "https://a/y"], ("https://a/x/v1", "https://a/y")),
         (["http://a:1,http://b:1", "http://c:1"], ("http://a:1", "http://b:1", "http://c:1")),
     ],
 )

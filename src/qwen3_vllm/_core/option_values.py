@@ -26,12 +26,19 @@ def checked_base_url(given: object) -> object:
     lines = [given] if isinstance(given, str) else given
     if not isinstance(lines, Sequence) or not all(isinstance(line, str) for line in lines):
         raise ValueError("base_url must be an address, or a list of them")
-    servers: dict[str, str] = {}
+    servers: dict[object, str] = {}
     for url in filter(None, (url.strip() for line in lines for url in line.split(","))):
         address = _checked_address(url)
-        servers.setdefault(address.removesuffix("/v1"), address)  # with /v1 or without, it is one server
+        servers.setdefault(_server_of(address), address)
     first, *others = servers.values() or [_checked_address("")]
     return (first, *others) if others else first
+
+
+def _server_of(address: str) -> object:
+    """What two ways to write the address of one server have in common."""
+    parts = urlsplit(address)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return parts.scheme, parts.hostname, port, parts.path.removesuffix("/v1")
 
 
 def frozen(value: str | Sequence[str]) -> str | tuple[str, ...]:
