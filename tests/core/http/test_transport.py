@@ -63,7 +63,7 @@ def right(texts: list[str]) -> np.ndarray:
 
 
 def until(condition: Callable[[], bool]) -> bool:
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + 60
     while not condition() and time.monotonic() < ends:
         time.sleep(0.005)
     return condition()
@@ -386,15 +386,15 @@ def test_many_calls_to_a_hung_server_end_together(warm: bool) -> None:
 def test_a_whole_call_ends_within_its_total_timeout_and_keeps_what_it_has(embed: Embed) -> None:
     texts = [f"text {number}" for number in range(20)]
     with serve(FakeVLLM("embedding")) as server:
-        client = client_of(server, total_timeout=0.8, max_concurrency=1, batch_size=1)
+        client = client_of(server, total_timeout=1.5, max_concurrency=1, batch_size=1)
         client.embed_documents(["warm"])
         server.fault = lambda request: hang if b"text 5" in request.body else honest
         began = time.monotonic()
 
-        with pytest.raises(errors.RequestTimeoutError, match=r"total_timeout, 0\.8 s") as caught:
+        with pytest.raises(errors.RequestTimeoutError, match=r"total_timeout, 1\.5 s") as caught:
             embed(client, texts)
 
-        assert 0.7 < time.monotonic() - began < 10
+        assert 1.4 < time.monotonic() - began < 10
         assert sorted(caught.value.errors) == list(range(5, 20))
         assert caught.value.partial is not None
         assert_right(caught.value.partial[:5], texts[:5])
@@ -423,8 +423,9 @@ def test_the_total_timeout_covers_every_phase(fault: Chooser) -> None:
 
 def test_the_total_timeout_covers_the_wait_for_another_call() -> None:
     """The first asks what the server is, and the others wait for what it learns."""
-    with serve(FakeVLLM("embedding"), first(1, hang, "/v1/models")) as server:
-        client = client_of(server, total_timeout=2)  # all three must begin within it, on a busy machine too
+    with serve(FakeVLLM("embedding"), always(hang, "/v1/models")) as server:
+        client = client_of(server, total_timeout=0.5)
+        began = time.monotonic()
 
         async def calls() -> list[object]:
             return await asyncio.gather(
@@ -432,6 +433,7 @@ def test_the_total_timeout_covers_the_wait_for_another_call() -> None:
             )
 
         assert {type(result) for result in asyncio.run(calls())} == {errors.RequestTimeoutError}
+        assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("fault", [instead(503, BUSY), instead(429)], ids=["503", "429"])

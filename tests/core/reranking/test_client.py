@@ -22,7 +22,7 @@ TEMPLATES = {"no template": None, "right": RIGHT_TEMPLATE, "stock": STOCK_TEMPLA
 
 
 def client_of(server: SocketServer, **options: object) -> RerankClient:
-    return RerankClient(base_url=server.base_url, **{"timeout": 5, **options})
+    return RerankClient(base_url=server.base_url, **{"timeout": 30, **options})
 
 
 def right(

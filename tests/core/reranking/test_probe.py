@@ -15,7 +15,7 @@ from tests.faults import Fault, Request, SocketServer, always, changed, first, h
 
 
 def learned(server: SocketServer, **options: object) -> RerankServer:
-    client = RerankClient(base_url=server.base_url, **{"timeout": 5, **options})
+    client = RerankClient(base_url=server.base_url, **{"timeout": 30, **options})
     client.score("q", ["d"])
     assert client._flows.server.value is not None
     return client._flows.server.value

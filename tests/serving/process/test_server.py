@@ -44,7 +44,7 @@ def server(tmp_path: Path, program: str = ANSWERS, name: str = "fake", **options
     return Server(name, command, f"http://127.0.0.1:{port}", tmp_path / f"{name}.log", **options)  # type: ignore[arg-type]
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
