@@ -221,8 +221,9 @@ class Group(Generic[M]):
         different = self._check.differ(self._first[1], answer)
         if different is not None:
             raise errors.WrongServerError(
-                f"{root} {different} than {self._first[0]}: it serves another model, or other weights, "
-                "whatever its name. Serve one model at all addresses of a client, or leave this one out."
+                f"{root} {different} than {self._first[0]} gave this client at first: it serves another "
+                "model, or other weights, whatever its name. Serve one model at all addresses, or leave "
+                "this one out."
             )
 
     def _set_aside(self, server: Server[M], error: errors.Qwen3VLLMError) -> None:

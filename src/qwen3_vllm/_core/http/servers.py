@@ -129,7 +129,7 @@ class Servers(Runner, Generic[M]):
         try:
             failures, result = await _watched(group, server, run(server, start))
             problem = next(filter(may_succeed_elsewhere, failures.values()), None)
-            if problem is None and (stranger := await group.confirm(server)):
+            if stranger := await group.confirm(server):
                 return Ended(server, {}, stranger, lost=True)
         except _Hangs as hang:
             failures, problem, hangs = {}, errors.RequestTimeoutError(str(hang)), True
