@@ -7,15 +7,15 @@ checked again later, when there is work.
 import asyncio
 import copy
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.http.flow import Deadline, Flow, uncounted
+from qwen3_vllm._core.http.flow import Deadline, uncounted
 from qwen3_vllm._core.http.health import Health
 from qwen3_vllm._core.http.loop import now
 from qwen3_vllm._core.http.retries import retry_delay
+from qwen3_vllm._core.http.server import Check, Server
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.http.turns import Turns
 
@@ -27,58 +27,6 @@ _PATIENCE = 5.0  # seconds, in which the first call lets other servers be checke
 _NAMED = 5  # failures that a message names
 # What is wrong with the addresses, rather than with a server for the moment.
 _STRANGE = (errors.WrongServerError, errors.ConfigurationError)
-
-
-@dataclass(frozen=True)
-class Check(Generic[M]):
-    """How to see that servers do the same.
-
-    Attributes:
-        ask: What a server answers to a few fixed texts; `anew`, with all that was known of it forgotten.
-        differ: Given two answers: what is different, in words; None where they are of one model.
-    """
-
-    ask: Callable[[M, bool], Flow[Any]]
-    differ: Callable[[Any, Any], str | None]
-
-
-@dataclass(eq=False, slots=True)
-class Server(Generic[M]):
-    """One of several.
-
-    Attributes:
-        member: Makes flows for it.
-        connections: Made to it when it was last seen to be the same; while none is added, it is.
-        confirmed_at: When the last look at that began.
-    """
-
-    member: M
-    transport: Transport
-    health: Health
-    in_flight: int = 0
-    connections: int = 0
-    confirmed_at: float = 0.0
-    checking: asyncio.Task[None] | None = None
-    confirming: asyncio.Task[None] | None = None
-    sign: asyncio.Task[bool] | None = None
-
-    @property
-    def usable(self) -> bool:
-        return self.health.usable
-
-    @property
-    def allowed(self) -> int:
-        return self.transport.allowed
-
-    @property
-    def pausing(self) -> bool:
-        return self.transport.pausing
-
-    async def lives(self, seconds: float) -> bool:
-        """Ask for a sign of life within a time, once for all who wait for one."""
-        if self.sign is None or self.sign.done():
-            self.sign = asyncio.create_task(self.transport.lives(seconds))
-        return await asyncio.shield(self.sign)
 
 
 class Group(Generic[M]):

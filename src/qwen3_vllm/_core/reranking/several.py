@@ -8,8 +8,8 @@ from qwen3_vllm import errors
 from qwen3_vllm._core.batches import plan
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow
-from qwen3_vllm._core.http.group import Check
 from qwen3_vllm._core.http.runner import Runner
+from qwen3_vllm._core.http.server import Check
 from qwen3_vllm._core.http.servers import Servers
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.reranking.flows import START, RerankFlows, Scored
