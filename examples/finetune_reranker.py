@@ -104,7 +104,7 @@ def mine(data: Dataset, instruction: str) -> Table:
             continue
         cosines = documents @ vector
         allowed = cosines < TOO_NEAR * cosines[right].min()
-        allowed[list(judged)] = [value <= 0 for value in judged.values()]  # what was judged wrong surely is
+        allowed[list(judged)] = [value <= 0 for value in judged.values()]  # what was judged wrong is wrong
         order = np.argsort(-cosines)
         wrong = order[allowed[order]][: NEGATIVES * len(right)]
         for places, label in ((right, 1.0), (wrong, 0.0)):
