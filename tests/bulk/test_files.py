@@ -4,7 +4,6 @@ import errno
 import io
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,28 +16,14 @@ import pytest
 from qwen3_vllm import EmbeddingClient, Qwen3VLLMError, ServerUnreachableError, WrongServerError
 from qwen3_vllm._core.settings import EmbeddingSettings
 from qwen3_vllm._core.text_files.records import records
-from qwen3_vllm.bulk import Progress, embed_files, pipeline
+from qwen3_vllm.bulk import Progress, embed_files
 from qwen3_vllm.bulk.folder import locked
 from qwen3_vllm.errors import ConfigurationError, InputError, InvalidAnswerError, ServerError
 from tests.bulk.runs import DIMENSIONS, Canned, errors, ids, read_output, vectors, write_jsonl, write_lines
 from tests.fake_vllm import FakeVLLM
 from tests.faults import Fault, Reply, Request, SocketServer, changed, honest, instead, serve
 
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "CHUNK_DOCUMENTS", 10)
-
-
-@pytest.fixture
-def canned() -> Canned:
-    return Canned()
-
-
-@pytest.fixture
-def server(canned: Canned) -> Iterator[SocketServer]:
-    with serve(canned) as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 
 @pytest.fixture

@@ -60,11 +60,6 @@ class Countdown:
             raise Killed
 
 
-@pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "CHUNK_DOCUMENTS", 10)
-
-
 @pytest.mark.usefixtures("small_chunks")
 def test_a_run_cut_off_at_any_step_on_the_disk_goes_on_without_a_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

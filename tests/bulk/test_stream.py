@@ -11,23 +11,14 @@ from qwen3_vllm import EmbeddingClient, InputError, Qwen3VLLMError, ServerUnreac
 from qwen3_vllm.bulk import embed_stream, pipeline
 from qwen3_vllm.bulk.pipeline import ahead_of, chunked, pipelined
 from tests.bulk.runs import Canned
-from tests.faults import SocketServer, serve
+from tests.faults import SocketServer
 
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "CHUNK_DOCUMENTS", 10)
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 
 @pytest.fixture
-def canned() -> Canned:
-    return Canned()
-
-
-@pytest.fixture
-def client(canned: Canned) -> Iterator[EmbeddingClient]:
-    with serve(canned) as server:
-        yield EmbeddingClient(base_url=server.base_url)
+def client(server: SocketServer) -> EmbeddingClient:
+    return EmbeddingClient(base_url=server.base_url)
 
 
 @pytest.mark.parametrize(("max_concurrency", "chunks"), [(32, 3), (4, 3), (128, 9)])

@@ -29,12 +29,7 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _servers(
-    embedding_server: SocketServer, rerank_server: SocketServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("QWEN3_EMBEDDING_URL", embedding_server.base_url)
-    monkeypatch.setenv("QWEN3_RERANKER_URL", rerank_server.base_url)
+pytestmark = pytest.mark.usefixtures("both_servers")
 
 
 @pytest.fixture
@@ -46,7 +41,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def index(corpus: Path, tmp_path: Path) -> Path:
+def index(corpus: Path, both_servers: None, tmp_path: Path) -> Path:
     embed_files([corpus], tmp_path / "index", part_rows=4)
     return tmp_path / "index"
 

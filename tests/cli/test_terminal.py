@@ -17,19 +17,14 @@ from qwen3_vllm._core.reranking.client import RerankClient
 from qwen3_vllm.bulk import embed_files
 from qwen3_vllm.cli import app
 from qwen3_vllm.cli._terminal import printable
-from tests.faults import Reply, Request, SocketServer, serve
+from tests.faults import Reply, Request, serve
 
 QUERY = "为什么看不到月亮的背面？"
 TEXTS = ["月球总以同一面朝向地球。", "Tides 🌊 rise twice a day.", "café"]
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b2J\x7f\u202e\r\x08"
 
 
-@pytest.fixture(autouse=True)
-def _servers(
-    embedding_server: SocketServer, rerank_server: SocketServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("QWEN3_EMBEDDING_URL", embedding_server.base_url)
-    monkeypatch.setenv("QWEN3_RERANKER_URL", rerank_server.base_url)
+pytestmark = pytest.mark.usefixtures("both_servers")
 
 
 @pytest.fixture
