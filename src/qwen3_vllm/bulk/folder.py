@@ -74,11 +74,11 @@ class Folder:
                 path.unlink()
 
     def count_chunk(self, span: Span) -> Kept:
-        """Tell what is in a chunk that is there."""
+        """Count what is in a chunk that is there."""
         return count_chunk(self._chunk_path(span))
 
     def count(self, part: Part) -> Kept:
-        """Tell what is in a part that is done.
+        """Count what is in a part that is done.
 
         Raises:
             ConfigurationError: Its file is damaged.

@@ -1,4 +1,4 @@
-"""How far a run is, told whenever more is safe on the disk."""
+"""How far a run is, reported whenever more is safe on the disk."""
 
 import time
 from collections.abc import Callable
@@ -56,7 +56,7 @@ OnProgress: TypeAlias = Callable[[Progress], None]
 
 
 class Tally:
-    """Adds up steps, and tells about it."""
+    """Adds up steps, and reports the sum."""
 
     def __init__(self, total_rows: int, done_before: Step, on_progress: OnProgress | None) -> None:
         self.progress = Progress(total_rows, **done_before._asdict())

@@ -26,7 +26,7 @@ UNREADABLE = (OSError, EOFError, zlib.error, UnicodeError, csv.Error, TooLongErr
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What one pass over a source told."""
+    """What one pass over a source found."""
 
     rows: int
     sha256: str

@@ -91,7 +91,7 @@ def write_part(path: Path, chunks: Sequence[Path], *, model: str, dimensions: in
 
 
 def count_chunk(path: Path) -> Kept:
-    """Tell what is in a chunk that is there."""
+    """Count what is in a chunk that is there."""
     chunk = _open_chunk(path)
     rows = sum(chunk.get_batch(index).num_rows for index in range(chunk.num_record_batches))
     return Kept(rows, Notes.of(chunk.schema))
@@ -109,7 +109,7 @@ def check_chunk(path: Path) -> Kept | None:
 
 
 def count_part(path: Path) -> Kept:
-    """Tell what is in a part; raises one of DAMAGED if it is not as it was written."""
+    """Count what is in a part; raises one of DAMAGED if it is not as it was written."""
     with pa.OSFile(path_bytes(path)) as file:
         metadata = pq.read_metadata(file)
     return Kept(metadata.num_rows, Notes.of(metadata.schema.to_arrow_schema()))

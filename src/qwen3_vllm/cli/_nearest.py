@@ -96,7 +96,7 @@ def _path_of(output: Output, number: int, given: Sequence[Path]) -> Path:
     if given:
         same = given if len(inputs) == len(given) == 1 else [p for p in given if as_text(p.name) == path.name]
         if len(same) != 1:
-            raise ConfigurationError(f"--texts gives {len(same)} files for the input {name}; want one")
+            raise ConfigurationError(f"--texts gives {len(same)} files for the input {name}; give one")
         return same[0]
     if not path.is_file():
         raise ConfigurationError(

@@ -101,7 +101,7 @@ def _json_lines(path: Path, lines: Lines) -> Iterator[tuple[str, Record]]:
 
 
 def _delimiter(ending: str, lines: Lines) -> str:
-    """Tell it from the ending or the header: Excel writes semicolons where the comma is a decimal sign."""
+    """Choose it by the ending or the header: Excel writes semicolons where the comma is a decimal sign."""
     if ending == ".tsv":
         return "\t"
     header = next(lines, b"")

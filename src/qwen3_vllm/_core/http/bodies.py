@@ -10,7 +10,7 @@ _MOST_BUFFERED_BYTES = 2**26  # a server may announce anything
 
 
 async def read_body(response: aiohttp.ClientResponse, buffer: Buffer, most: int) -> bytes | memoryview:
-    """Read a body, into the buffer where its length is told.
+    """Read a body, into the buffer where the server sends its length.
 
     Raises:
         InvalidAnswerError: It has more than `most` bytes, or is compressed. A body that comes with an error

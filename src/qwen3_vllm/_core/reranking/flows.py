@@ -132,7 +132,7 @@ class RerankFlows:
         surely: bool = False,
         known_good: bool = False,
     ) -> Flow[tuple[Scored, bool]]:
-        """Score pairs on a server that is known; tells also whether it no longer is what was known.
+        """Score pairs on a server that is known; returns also whether it is another by now.
 
         Args:
             one_query: Whether all pairs of the call, which may be more than these, have one query.

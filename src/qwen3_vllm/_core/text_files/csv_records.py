@@ -10,7 +10,7 @@ _RECORD_BYTES = 1 << 25  # of CSV over several lines; a text of any model's cont
 
 
 def csv_records(lines: Lines, delimiter: str) -> Iterator[list[str] | csv.Error]:
-    """Records of CSV. After one that is wrong, it goes on with the line after that record's first.
+    """Records of CSV. After one that is wrong, reading resumes with the line after that record's first.
 
     A quote that is never closed, or is closed by the opening one of a later field, would else take other
     records with it.

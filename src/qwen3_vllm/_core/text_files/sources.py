@@ -34,7 +34,7 @@ class Source:
     Attributes:
         name: What the user called it: it stands in ids, errors and the manifest.
         encoding: Of its text. None: UTF-8.
-        state: What `state_of` told when it was scanned; None: not known.
+        state: What `state_of` returned when it was scanned; None: not known.
     """
 
     name: str
