@@ -74,7 +74,7 @@ def running(command: Sequence[str], log: Path, url: str, *, verify: str | bool =
             try:
                 if requests.get(url, timeout=5, verify=verify).ok:
                     break
-            except requests.ConnectionError:
+            except requests.RequestException:
                 time.sleep(0.2)
         yield
     finally:
