@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -406,16 +407,19 @@ def byte_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.parametrize(
+    "passed", [{"passes": V1}, {"blocks": ("/tokenize", "/detokenize")}], ids=["/v1", "all"]
+)
 @pytest.mark.parametrize("server", [RERANKER, TEMPLATED], ids=["no template", "template"])
 def test_a_tokenizer_cuts_documents_where_the_server_does_not_count(
-    server: FakeVLLM, byte_tokenizer: Path, caplog: pytest.LogCaptureFixture
+    server: FakeVLLM, passed: dict[str, Any], byte_tokenizer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     texts = ["A long text. " * 60, "short", "another long text " * 60]
     with serve(server) as counting:
         right = RerankClient(base_url=counting.base_url).score("q", texts)
         right_cut = RerankClient(base_url=counting.base_url, max_tokens_per_doc=9).score("q", texts)
 
-    with serve(Gateway(server, passes=V1)) as gateway:
+    with serve(Gateway(server, **passed)) as gateway:
         for path in (byte_tokenizer, byte_tokenizer.parent):
             client = RerankClient(base_url=gateway.base_url, tokenizer=path)
             np.testing.assert_allclose(client.score("q", texts), right, atol=1e-6)

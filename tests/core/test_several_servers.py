@@ -122,13 +122,13 @@ def test_a_server_that_fails_everything_costs_nothing(fault: Fault) -> None:
 
 def test_a_server_that_hangs_costs_one_time_limit() -> None:
     with serving(*embedders(2)) as servers:
-        client = client_of(servers, timeout=0.2)
+        client = client_of(servers, timeout=1)
         client.embed_documents(["both are met"])
         servers[0].fault = always(hang)
         began = time.monotonic()
 
         np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
-        assert 0.2 <= time.monotonic() - began < 10
+        assert 1 <= time.monotonic() - began < 20
         np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
 
 
@@ -277,6 +277,20 @@ def test_what_one_server_is_asked_goes_to_one_of_them() -> None:
 
         assert len(tokens) == 4
         assert [path for server in servers for path in server.paths()].count("/tokenize") == 1
+        for server in servers:
+            server.stop()
+        with pytest.raises(errors.ServerUnreachableError):
+            transport_of(client).run(send_one(tokenize("Qwen3", "abc")))
+
+
+def test_a_query_that_is_too_long_is_so_on_every_server() -> None:
+    with serving(FakeVLLM(), FakeVLLM()) as servers:
+        client = RerankClient(base_url=[server.base_url for server in servers])
+
+        with pytest.raises(errors.TooLongError, match="the query is too long"):
+            client.score("q" * 3000, ["a", "b"])
+
+        assert client.score("q", ["a", "b"]).shape == (2,)
 
 
 def test_what_rerankers_have_in_common_is_what_one_of_them_is() -> None:

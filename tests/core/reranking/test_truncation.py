@@ -78,7 +78,7 @@ def test_an_instruction_that_is_not_counted_fails_the_call(rerank_server: Socket
         client.score("q", ["x" * 3000], instruction="find it")
 
 
-@pytest.mark.parametrize("part", ["yyy", "second"], ids=["document", "query"])
+@pytest.mark.parametrize("part", ["yyy", '<Query>: second\\n<Document>:"'], ids=["document", "query"])
 def test_a_pair_of_which_a_part_is_not_counted_is_the_only_one_to_fail(
     rerank_server: SocketServer, part: str
 ) -> None:

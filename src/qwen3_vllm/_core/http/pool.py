@@ -49,10 +49,8 @@ class _Protocol(ResponseHandler):
 
         Ends the parser; the next request gets a new one.
         """
-        if self._parser is None:
-            return False
         try:
-            return self._parser.feed_eof() is not None
+            return self._parser is not None and self._parser.feed_eof() is not None
         except Exception:  # noqa: BLE001  aiohttp raises various ones, for a message that is not complete
             return True
 

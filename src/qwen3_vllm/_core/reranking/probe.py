@@ -14,7 +14,7 @@ from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.capabilities import try_all, try_one
 from qwen3_vllm._core.context_length import ask_limit, overlong
-from qwen3_vllm._core.http.flow import Flow, send
+from qwen3_vllm._core.http.flow import Flow, send_one
 from qwen3_vllm._core.reranking.logits import SIMILAR_LOGIT, logits, same
 from qwen3_vllm._core.reranking.samples import DOCUMENTS, QUERY, Samples, ask_samples, letters
 from qwen3_vllm._core.reranking.server import Fingerprint, Lengths, RerankServer
@@ -68,8 +68,7 @@ def ask_rerank_server(
     _check(template, how, finished is not None, root, name, start)
     fingerprint = seen.pair
     if seen.route is None:
-        (answer,) = yield from send(letters(name, None, False))
-        fingerprint = _scores(answer)
+        fingerprint = yield from send_one(letters(name, None, False))
     counted = finished.prompt_tokens if finished is not None else None
     return RerankServer(
         model=name,
@@ -164,12 +163,6 @@ def _takes_tokens(model: str) -> Flow[bool]:
     if isinstance(as_text, errors.Qwen3VLLMError) or isinstance(as_tokens, errors.Qwen3VLLMError):
         return False
     return same(as_text, as_tokens, SIMILAR_LOGIT)
-
-
-def _scores(result: Scores | errors.Qwen3VLLMError) -> Scores:
-    if isinstance(result, errors.Qwen3VLLMError):
-        raise result
-    return result
 
 
 def _constant(scores: Scores) -> bool:
