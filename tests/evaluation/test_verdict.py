@@ -86,7 +86,7 @@ def test_the_best_may_be_the_only_one_that_is_good() -> None:
 
 def test_all_others_may_be_worse() -> None:
     verdict = decide([SLOW_BEST, *(contender(name, 0.1, 0.01, 1, 8) for name in "ab")], "nDCG@10", 12)
-    assert verdict.sentences[0].endswith("all 2 other set-ups are significantly worse.")
+    assert verdict.sentences[0].endswith("both other set-ups are significantly worse.")
 
 
 def test_one_set_up_is_compared_with_nothing() -> None:

@@ -135,7 +135,7 @@ def _how_many(worse: int, others: int) -> str:
     if others == 1:
         return "the other set-up is"
     if worse == others:
-        return f"all {others:,} other set-ups are"
+        return "both other set-ups are" if others == 2 else f"all {others:,} other set-ups are"
     return f"{worse:,} of the other {others:,} set-ups {'is' if worse == 1 else 'are'}"
 
 

@@ -63,7 +63,7 @@ def in_words(evaluation: Evaluation) -> list[str]:
     return [
         f"Intervals: 95 %, bootstrap over {len(evaluation.query_ids):,} queries, {RESAMPLES:,} resamples. "
         f"p: paired randomisation of {evaluation.metric} against the best set-up, corrected for the number "
-        "of set-ups by Holm.",
+        "of set-ups by Holm; the intervals of the loss are not corrected.",
         "Documents that nobody judged count as not relevant.",
         "ms per query: median of calls with one query each, one after another, that the servers had not "
         "seen before: embedding it, and scoring its candidates. search ms: exact search of all queries at "
