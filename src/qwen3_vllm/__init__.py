@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from qwen3_vllm._core.reranking.ranking import RerankResult
     from qwen3_vllm._core.usage import Usage, count_usage
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AuthenticationError",
