@@ -229,3 +229,10 @@ def test_a_missing_model_is_refused(tmp_path: Path, model: str | None) -> None:
 
 def test_folders_of_another_machine_are_taken_on_trust(tmp_path: Path) -> None:
     assert resolve_model("./models/X", "reranker", tmp_path, elsewhere=True) == "./models/X"
+    official = str(tmp_path / "Qwen3-Reranker-0.6B")
+    assert resolve_model(None, "reranker", tmp_path, elsewhere=True) == official
+
+
+def test_the_only_model_here_is_taken_for_another_machine_too(tmp_path: Path) -> None:
+    folder = write(tmp_path / "my-reranker")
+    assert resolve_model(None, "reranker", tmp_path, elsewhere=True) == str(folder)

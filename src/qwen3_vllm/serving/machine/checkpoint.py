@@ -18,7 +18,8 @@ def resolve_model(model: str | None, role: Role, models_dir: Path, *, elsewhere:
 
     A folder is taken as it is; a name or hub id whose last part is a folder of `models_dir` is that folder;
     None is the official 0.6B model there, else the only folder named for the role. `elsewhere`: the command
-    is for another machine, so folders that are not here are taken on trust.
+    is for another machine, so folders that are not here are taken on trust, and None with several candidates
+    or none is the official model.
 
     Raises:
         LaunchError: A path that is not a folder, or None with several candidates or none.
@@ -44,12 +45,14 @@ def resolve_model(model: str | None, role: Role, models_dir: Path, *, elsewhere:
 
 def _only_model(role: Role, models_dir: Path, elsewhere: bool) -> str:
     official = models_dir / official_name(role)
-    if official.is_dir() or elsewhere:
+    if official.is_dir():
         return _as_path(official)
     folders = sorted(path.parent for path in models_dir.glob("*/config.json"))
     found = [folder for folder in folders if _role_of_name(folder) == role]
     if len(found) == 1:
         return _as_path(found[0])
+    if elsewhere:
+        return _as_path(official)
     if found:
         names = ", ".join(folder.name for folder in found)
         raise LaunchError(f"{models_dir} has several {role} models: {names}. Name one of them")
