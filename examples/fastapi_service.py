@@ -3,7 +3,7 @@
 Serve:  qwen3-vllm serve both
 Run:    python examples/fastapi_service.py                                  (PORT=8020 is another port)
         curl --data-binary @demo/corpus.jsonl http://127.0.0.1:8020/documents
-        curl -G http://127.0.0.1:8020/search --data-urlencode "query=为什么我们看不到月亮的背面？"
+        curl -G http://127.0.0.1:8020/search --data-urlencode "query=地震来了应该躲在哪里？"
 Prints: what uvicorn logs. A search looks at the documents that are embedded by then, and says how many.
 """
 

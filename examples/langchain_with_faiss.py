@@ -1,7 +1,7 @@
 """LangChain with FAISS: search a corpus, rerank what was found.
 
 Serve:  qwen3-vllm serve both
-Run:    python examples/langchain_with_faiss.py "为什么我们看不到月亮的背面？"
+Run:    python examples/langchain_with_faiss.py "地震来了应该躲在哪里？"
 Prints: the three passages that answer best, with P(yes), best first.
 
 LangChain's FAISS store still lives in langchain-community, which warns that it is no longer maintained.
