@@ -212,7 +212,8 @@ def test_a_fork_while_another_thread_asks_or_embeds_does_not_block_the_child(
     embedding_server: SocketServer,
 ) -> None:
     """The lock, and the permits of requests in flight, belong to a loop that the child does not have."""
-    asking, busy = client_of(embedding_server), client_of(embedding_server, max_concurrency=1)
+    asking = client_of(embedding_server, max_retries=30)  # until the server is back, at the end
+    busy = client_of(embedding_server, max_retries=30, max_concurrency=1)
     busy.embed_documents(["warm"])
     embedding_server.fault = first(2, hang)
     with ThreadPoolExecutor(4) as pool:
