@@ -118,7 +118,7 @@ def test_vectors_through_tls_by_a_private_authority_are_those_of_transformers(
     named = EmbeddingClient(base_url=haproxy[0], verify=authority / "ca.pem")
     np.testing.assert_allclose(named.embed_documents(texts), expected, atol=TOLERANCE)
 
-    with pytest.raises(ServerUnreachableError, match="pass that one's file as verify"):
+    with pytest.raises(ServerUnreachableError, match="pass the authority's file as verify"):
         EmbeddingClient(base_url=haproxy[0]).embed_documents(texts)
 
     monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
