@@ -410,7 +410,7 @@ class TestTruncation:
         assert {name: manifest[name] for name in expected} == expected
         longest = len(texts[59]) + 1
         assert caplog.messages == 2 * [
-            f"9 of 60 documents were cut to the server's 2048 tokens; the longest had {longest}"
+            f"9 of 60 documents had to be cut to the server's 2048 tokens; the longest had {longest}"
         ]
 
     def test_of_a_server_that_counts_no_tokens_says_how_many_it_may_have_cut(self, tmp_path: Path) -> None:

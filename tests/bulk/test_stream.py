@@ -41,7 +41,9 @@ def test_one_warning_says_how_many_were_cut_in_all(
 
     assert sum(len(ids) for ids, _ in embed_stream(enumerate(texts), client)) == 37
 
-    assert caplog.messages == ["8 of 37 documents were cut to the server's 2048 tokens; the longest had 3001"]
+    assert caplog.messages == [
+        "8 of 37 documents had to be cut to the server's 2048 tokens; the longest had 3001"
+    ]
 
 
 def test_of_nothing_is_nothing(client: EmbeddingClient) -> None:

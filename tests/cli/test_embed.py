@@ -68,8 +68,8 @@ def test_documents_that_were_cut_are_counted_once(tmp_path: Path, embedding_serv
     arguments = (path, "-o", tmp_path / "out", "--base-url", embedding_server.base_url)
     code, _, err = run(*arguments)
     assert code == 0
-    assert err.count("were cut") == 1
-    assert "2 of 3 documents were cut to the server's 2048 tokens; the longest had 4001" in err
+    assert err.count("had to be cut") == 1
+    assert "2 of 3 documents had to be cut to the server's 2048 tokens; the longest had 4001" in err
 
     _, out, err = run(*arguments, "--json")
     assert json.loads(out)["truncated"] == 2
@@ -88,7 +88,7 @@ def test_failed_rows_make_it_exit_1_and_say_where_they_are(tmp_path: Path, serve
     path = write_lines(tmp_path / "a.jsonl", ['{"text": "x"}', "{"])
     code, _, err = run(path, "-o", tmp_path / "out", "--base-url", server.base_url)
     assert code == 1
-    assert f"1 rows failed, see {tmp_path / 'out' / 'errors.jsonl'}" in err
+    assert f"1 row failed, see {tmp_path / 'out' / 'errors.jsonl'}" in err
     assert len(errors(tmp_path / "out")) == 1
 
 

@@ -104,7 +104,7 @@ def test_warnings_go_to_standard_error(pairs: Path) -> None:
     pairs.write_text(pairs.read_text() + "\nWho is 0?,Number 0 is 0.\n")
     done = run(pairs, "--candidates", "0", "--json")
     assert json.loads(done.stdout)["warnings"]
-    assert "warning: 1 pairs stand twice" in done.stderr
+    assert "warning: 1 repeated pair in" in done.stderr
 
 
 HERE, THERE = "http://127.0.0.1:1", "http://127.0.0.1:2"

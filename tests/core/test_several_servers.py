@@ -364,7 +364,7 @@ def test_long_texts_are_cut_on_every_server(caplog: pytest.LogCaptureFixture) ->
         caplog.clear()
 
         np.testing.assert_allclose(client_of(servers).embed_documents(texts), expected, atol=1e-6)
-        assert "10 of 10 documents were cut" in caplog.text
+        assert "10 of 10 documents had to be cut" in caplog.text
 
 
 def test_a_server_that_hangs_is_noticed_long_before_its_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,9 @@ def test_of_documents_to_embed(embed: Callable[[str], object], caplog: pytest.Lo
     with serve(FakeVLLM("embedding")) as server:
         embed(server.base_url)
 
-    assert caplog.messages == ["2 of 3 documents were cut to the server's 2048 tokens; the longest had 4001"]
+    assert caplog.messages == [
+        "2 of 3 documents had to be cut to the server's 2048 tokens; the longest had 4001"
+    ]
 
 
 @pytest.mark.parametrize("rerank", RERANK.values(), ids=RERANK)
@@ -41,4 +43,4 @@ def test_of_documents_to_rank(rerank: Callable[[str], object], caplog: pytest.Lo
         rerank(server.base_url)
 
     (message,) = caplog.messages
-    assert message.startswith("2 of 3 documents were cut so that their prompts fit the server's 2048 tokens;")
+    assert message.startswith("2 of 3 documents had to be cut so that prompts fit the server's 2048 tokens;")

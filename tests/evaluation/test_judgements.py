@@ -74,7 +74,7 @@ def test_a_label_that_is_none_is_said_with_its_line(tmp_path: Path) -> None:
 def test_repeated_judgements_count_once_and_are_counted(tmp_path: Path) -> None:
     judged = read_judgements(file(tmp_path, "q1\td1\t1\nq1\td1\t1\nq1\td1\t1\n"))
     assert judged.judgements == {"q1": {"d1": 1}}
-    assert [warning.partition(" stand")[0] for warning in judged.warnings] == ["2 judgements"]
+    assert [warning.partition(" in ")[0] for warning in judged.warnings] == ["2 repeated judgements"]
 
 
 def test_rows_of_a_sheet_without_a_label_are_counted(tmp_path: Path) -> None:
@@ -104,6 +104,6 @@ def test_what_cannot_be_measured_is_left_out_and_counted() -> None:
 
     assert judged.judgements == {"q1": {"d1": 1, "gone": 1}}
     unknown, missing, hopeless = judged.warnings
-    assert unknown == "2 judged queries have no text, and are left out: 'q3', 'q4'"
-    assert missing == "1 relevant documents are not in the corpus, and count as not found: 'gone'"
-    assert hopeless == "1 queries have no relevant document, and are left out: 'q2'"
+    assert unknown == "left out: 2 judged queries without a text: 'q3', 'q4'"
+    assert missing == "not in the corpus, and counted as not found: 1 relevant document: 'gone'"
+    assert hopeless == "left out: 1 query without a relevant document: 'q2'"

@@ -65,7 +65,7 @@ def test_questions_and_passages(tmp_path: Path) -> None:
     assert dataset.texts == ["Me.", "This, or\nthat.", "You."]
     assert dataset.queries == {"q1": "Who?", "q2": "What?"}
     assert dataset.judgements == {"q1": {"p1": 1, "p3": 1}, "q2": {"p2": 1}}
-    assert dataset.warnings == [f"1 pairs stand twice in {pairs}; they count once"]
+    assert dataset.warnings == [f"1 repeated pair in {pairs}: each pair counts once"]
 
 
 def test_questions_and_passages_that_are_labelled(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_empty_queries_are_left_out_and_counted(beir: Path) -> None:
     write(beir / "queries.jsonl", '{"_id": "q1", "text": "first?"}\n{"_id": "q2", "text": " "}')
     dataset = read_dataset(beir)
     assert dataset.queries == {"q1": "first?"}
-    assert dataset.warnings == ["1 queries are empty, and are left out"]
+    assert dataset.warnings == ["left out: 1 empty query"]
 
 
 @pytest.mark.parametrize("missing", ["corpus.jsonl", "queries.jsonl"])

@@ -64,7 +64,7 @@ def test_no_difference_shown_is_said_so() -> None:
 def test_queries_too_few_for_any_p_value_are_called_so(queries: int, others: int, too_few: bool) -> None:
     worse = [contender("search alone", 0.1, 0.07, 10, 4096)] * others
     verdict = decide([*worse, SLOW_BEST], "nDCG@10", queries)
-    assert ("too few to show any difference" in verdict.sentences[1]) == too_few
+    assert ("cannot show any difference" in verdict.sentences[1]) == too_few
 
 
 def test_the_best_may_be_the_cheapest() -> None:

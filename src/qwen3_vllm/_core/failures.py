@@ -6,7 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.texts import plural
+from qwen3_vllm._core.plurals import plural
 from qwen3_vllm._core.vllm_api.error_bodies import is_too_long
 
 _NAMED = 5  # failures that a message names

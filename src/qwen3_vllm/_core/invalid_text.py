@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
+from qwen3_vllm._core.plurals import counted
 from qwen3_vllm._core.texts import why_unsendable
 
 InvalidText: TypeAlias = Literal["error", "replace"]
@@ -17,7 +18,7 @@ def sendable(texts: Sequence[Any], invalid_text: InvalidText) -> Sequence[Any]:
         return texts
     kept, changed = _without_surrogates(texts)
     if changed:
-        logger.warning("%d of %d texts had lone surrogates, sent as U+FFFD", changed, len(texts))
+        logger.warning("%d of %s had lone surrogates, sent as U+FFFD", changed, counted(len(texts), "text"))
     return kept
 
 

@@ -173,7 +173,7 @@ class EmbeddingSettings(ServerSettings):
 
     Attributes:
         base_url: [QWEN3_EMBEDDING_URL], default `http://127.0.0.1:8000/v1`.
-        dimensions: Dimensions of the vectors, cut as Matryoshka embeddings are. None: the model's own.
+        dimensions: Keep so many of a vector's first components (Matryoshka). None: all of the model's.
         truncate: Cut texts longer than the server's context. False: raise TooLongError.
         wire_dtype: Type of the components in responses. "float16" halves the bytes, with an error below 1e-3
             in cosine, from vLLM 0.13; older servers send float32. Vectors are returned as float32 either way.

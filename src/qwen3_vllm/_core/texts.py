@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from qwen3_vllm import errors
+from qwen3_vllm._core.plurals import counted, plural
 
 Failures = dict[int, errors.Qwen3VLLMError]
 
@@ -68,7 +69,7 @@ def one_or_each(given: Any, noun: str, of: str, count: int) -> tuple[Sequence[An
     bad = unsendable_texts(each, noun)
     if len(each) != count:
         raise errors.InputError(
-            f"{len(each)} {plural(noun)} for {count} {plural(of)}: pass one, or one for each {of}"
+            f"{counted(len(each), noun)} for {counted(count, of)}: pass one, or one for each {of}"
         )
     return each, bad
 
@@ -109,7 +110,3 @@ def cut_to_bound(text: str, tokens: int) -> str:
 def may_exceed(texts: Iterable[str], tokens: int) -> bool:
     """Whether any text can have more than `tokens` tokens, judged in no time by the longest."""
     return _MOST_TOKENS_A_CHARACTER * max(map(len, texts), default=0) > tokens
-
-
-def plural(noun: str) -> str:
-    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"

@@ -75,7 +75,7 @@ def embed_stream(
                 yield ids, vectors
     finally:
         if truncated:
-            logger.warning("%s", truncated.of_texts(total, "documents"))
+            logger.warning("%s", truncated.of_texts(total, "document"))
 
 
 def _pairs(documents: Iterable[tuple[Id, str]]) -> Iterator[tuple[Id, str]]:

@@ -138,7 +138,7 @@ def embed_files(
                     tally.add(step)
         if tally.progress.truncation:
             documents = tally.progress.embedded + tally.progress.kept
-            logger.warning("%s", tally.progress.truncation.of_texts(documents, "documents"))
+            logger.warning("%s", tally.progress.truncation.of_texts(documents, "document"))
         spooled.unlink(missing_ok=True)
         return tally.progress
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from qwen3_vllm._core.plurals import counted
 from qwen3_vllm.cli._terminal import err, print_json
 
 if TYPE_CHECKING:
@@ -98,16 +99,16 @@ def print_summary(summary: Done, out: Path, *, as_json: bool) -> None:
         print_json({"out": str(out), **asdict(summary)})
         return
     err.print(
-        f"{summary.embedded:,} documents embedded in {summary.seconds:,.1f} s"
+        f"{counted(summary.embedded, 'document')} embedded in {summary.seconds:,.1f} s"
         f"{''.join(f', {rate}' for rate in _rates(summary))}"
     )
     if summary.kept:
         err.print(f"{summary.kept:,} kept from before")
     if summary.tokens:
-        err.print(f"{summary.tokens:,} tokens in {summary.requests:,} requests, in all")
+        err.print(f"{counted(summary.tokens, 'token')} in {counted(summary.requests, 'request')}, in all")
     if summary.truncation:
         documents = summary.embedded + summary.kept
-        err.print(summary.truncation.of_texts(documents, "documents"), style="yellow")
+        err.print(summary.truncation.of_texts(documents, "document"), style="yellow")
     if summary.failed:
-        err.print(f"{summary.failed:,} rows failed, see {out / 'errors.jsonl'}", style="red")
+        err.print(f"{counted(summary.failed, 'row')} failed, see {out / 'errors.jsonl'}", style="red")
     err.print(f"{out}{os.sep}part-*.parquet")

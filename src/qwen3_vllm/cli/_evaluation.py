@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from qwen3_vllm._core.plurals import counted
 from qwen3_vllm.cli._terminal import err, out, print_json, warn
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def print_evaluation(result: Evaluation, comparisons: Sequence[Comparison], *, a
 def _print_set_ups(result: Evaluation) -> None:
     from qwen3_vllm.evaluation.words import costs_of, loss, p_value
 
-    out.print(f"{len(result.query_ids):,} queries, {result.documents:,} documents. All: {result.constant}")
+    queries = counted(len(result.query_ids), "query")
+    out.print(f"{queries}, {counted(result.documents, 'document')}. All: {result.constant}")
     for line in result.legend:
         out.print(line)
     wide = out.width >= _WIDE

@@ -43,9 +43,12 @@ def doctor(
         list[str] | None, typer.Option(help="Reranker; may be repeated.", show_default=False)
     ] = None,
     embedding_model: Annotated[
-        str | None, typer.Option(help="Its name, where a gateway does not list it.", show_default=False)
+        str | None,
+        typer.Option(help="Name of the embedding model, if a gateway hides it.", show_default=False),
     ] = None,
-    reranker_model: Annotated[str | None, typer.Option(help="Likewise.", show_default=False)] = None,
+    reranker_model: Annotated[
+        str | None, typer.Option(help="Name of the reranker, likewise.", show_default=False)
+    ] = None,
     api_key_file: Annotated[
         Path | None, typer.Option(help="File whose first line is the key; without it VLLM_API_KEY, if set.")
     ] = None,
@@ -55,7 +58,7 @@ def doctor(
         Path | None, typer.Option(help="Keep vectors and scores of fixed texts in this file, as JSON.")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="Say how far those kept in this file have moved, after an upgrade.")
+        Path | None, typer.Option(help="After an upgrade: say how far those kept in this file have moved.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write the table to this HTML file too.")] = None,
 ) -> None:

@@ -39,7 +39,8 @@ def download_models(
         Size | None, typer.Option(help="Parameters of the official model.", show_default="0.6B")
     ] = None,
     source: Annotated[
-        From | None, typer.Option(help="Hub.", show_default="modelscope if installed, else huggingface")
+        From | None,
+        typer.Option(help="Hub to download from.", show_default="modelscope if installed, else huggingface"),
     ] = None,
     quantized: Annotated[
         str | None,

@@ -68,13 +68,14 @@ def embed(
         str, typer.Option(help="Column of texts; `a.b` reaches into nested objects.")
     ] = "text",
     format: Annotated[
-        InputFormat | None, typer.Option(help="Of all inputs.", show_default="by their endings; - is jsonl")
+        InputFormat | None,
+        typer.Option(help="Format of all inputs.", show_default="by their endings; - is jsonl"),
     ] = None,
     encoding: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of all inputs but Parquet, such as gb18030, utf-16 or cp1252.",
+            help="Encoding of all inputs but Parquet: gb18030, utf-16, cp1252, …",
             show_default="utf-8",
         ),
     ] = None,

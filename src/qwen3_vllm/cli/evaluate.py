@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from qwen3_vllm import EmbeddingClient, RerankClient
+from qwen3_vllm._core.plurals import counted
 from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION
 from qwen3_vllm.cli._evaluation import print_evaluation, progress_bar
 from qwen3_vllm.cli._terminal import EXIT_FAILED, err, errors_in_one_line, fail
@@ -50,9 +51,10 @@ def evaluate(
         typer.Option(help="A task sentence; may be repeated.", show_default="Qwen's, for web search"),
     ] = None,
     dimensions: Annotated[
-        str, typer.Option(metavar="LIST", help="Such as 1024,512,256.", show_default="the model's")
+        str,
+        typer.Option(metavar="LIST", help="Dimensions, such as 1024,512,256.", show_default="the model's"),
     ] = "",
-    vectors: Annotated[str, typer.Option(metavar="LIST", help="Of float32, int8, binary.")] = "float32",
+    vectors: Annotated[str, typer.Option(metavar="LIST", help="Any of float32, int8, binary.")] = "float32",
     candidates: Annotated[
         str, typer.Option(metavar="LIST", help="Documents to rerank; 0: search alone.")
     ] = "0,50",
@@ -76,16 +78,17 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="By ir_measures' names; the first decides.",
+            help="Metrics, by ir_measures' names; the first decides.",
             show_default="nDCG@10,R@10,R@100,RR@10,Success@1",
         ),
     ] = None,
     precision: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Find the score from which results are so precise.")
+        float | None,
+        typer.Option(min=0, max=1, help="Find the score from which results have this precision."),
     ] = None,
     recall: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Find the score that keeps so much of what is relevant."),
+        typer.Option(min=0, max=1, help="Find the score that keeps this share of what is relevant."),
     ] = None,
     compare: Annotated[
         list[str] | None, typer.Option(metavar="N,M", help="Compare two set-ups, too; may be repeated.")
@@ -94,14 +97,14 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="Write a CSV to label instead: what the set-ups found first."),
     ] = None,
-    sample_depth: Annotated[int, typer.Option(min=1, help="Documents of each set-up in it.")] = 10,
+    sample_depth: Annotated[int, typer.Option(min=1, help="Documents of each set-up in the sample.")] = 10,
     keep: Annotated[
         Path | None,
         typer.Option(
             help="Folder for vectors and scores: nothing is computed twice.", show_default="DATA.evaluation"
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of intervals, p-values and the sheet's order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of intervals, p-values and the sheet's order.")] = 0,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with plots, too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
@@ -169,7 +172,9 @@ def evaluate(
                     on_progress=show,
                 )
         if sample is not None:
-            err.print(f"{rows:,} rows to label in {sample}: fill `relevant`, then --judgements {sample}")
+            err.print(
+                f"{counted(rows, 'row')} to label in {sample}: fill `relevant`, then --judgements {sample}"
+            )
             return
         comparisons = [result.compare(*pair) for pair in pairs]
         if html is not None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from qwen3_vllm import RerankClient
+from qwen3_vllm._core.plurals import counted
 from qwen3_vllm.cli._documents import TextFormat, read
 from qwen3_vllm.cli._results import (
     AsJson,
@@ -65,7 +66,7 @@ def rerank(
     with errors_in_one_line():
         texts = read(file, format, text_field)
         client = RerankClient(base_url=base_url or None, instruction=instruction)
-        with err.status(f"ranking {len(texts):,} texts"):
+        with err.status(f"ranking {counted(len(texts), 'text')}"):
             results = client.rerank(query, [each.text for each in texts], top_n=top_n)
     if as_json:
         print_results(query, [ranked(rank, each, texts) for rank, each in enumerate(results, 1)])

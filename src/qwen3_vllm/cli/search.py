@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qwen3_vllm import RerankClient
+from qwen3_vllm._core.plurals import counted
 from qwen3_vllm._core.text_files.whole import NamedText
 from qwen3_vllm.cli._results import (
     AsJson,
@@ -51,7 +52,7 @@ def search(
     instruction: Instruction = None,
     embedding_url: Annotated[
         list[str] | None,
-        typer.Option(help="Embeddings.", show_default="QWEN3_EMBEDDING_URL, or 127.0.0.1:8000"),
+        typer.Option(help="Embedding server.", show_default="QWEN3_EMBEDDING_URL, or 127.0.0.1:8000"),
     ] = None,
     reranker_url: Annotated[
         list[str] | None, typer.Option(help="Reranker.", show_default="QWEN3_RERANKER_URL, or 127.0.0.1:8001")
@@ -78,7 +79,7 @@ def search(
             found = _texts_of(output, hits, texts or [], needed=reranked)
         if reranked:
             client = RerankClient(base_url=reranker_url or None, instruction=instruction)
-            with err.status(f"ranking {len(hits)} candidates"):
+            with err.status(f"ranking {counted(len(hits), 'candidate')}"):
                 results = client.rerank(query, [each.text for each in found], top_n=top_n)
     if not reranked:
         _show_found(query, hits[:top_n], found, as_json)
@@ -93,7 +94,7 @@ def search(
             hit_id, text = one_line(hits[each.index].id), one_line(found[each.index].text)
             table.add_row(*places(rank, each.index + 1), *judgement(each), cosine, hit_id, text)
         out.print(table)
-        out.print(f"of {len(hits)} candidates; was: place by cosine", style="dim")
+        out.print(f"of {counted(len(hits), 'candidate')}; was: place by cosine", style="dim")
 
 
 def _open(folder: Path) -> Output:

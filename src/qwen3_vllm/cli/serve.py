@@ -69,9 +69,9 @@ def serve(
         str | None,
         typer.Argument(help="Folder, name inside --models-dir, or hub id. Default: the one there."),
     ] = None,
-    models_dir: Annotated[Path, typer.Option(envvar="QWEN3_MODELS", help="Where models lie.")] = Path(
-        "models"
-    ),
+    models_dir: Annotated[
+        Path, typer.Option(envvar="QWEN3_MODELS", help="Folder that holds the models.")
+    ] = Path("models"),
     embedding_model: Annotated[str | None, typer.Option(help="MODEL for the embeddings of `both`.")] = None,
     reranker_model: Annotated[str | None, typer.Option(help="MODEL for the reranker of `both`.")] = None,
     replicas: Annotated[

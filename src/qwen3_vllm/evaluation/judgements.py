@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from qwen3_vllm._core.plurals import counted
 from qwen3_vllm._core.text_files.sources import ending_of
 from qwen3_vllm.errors import InputError
 from qwen3_vllm.evaluation.dataset import Judgements
@@ -54,11 +55,11 @@ def read_judgements(path: Path) -> Judged:
     repeated -= sum(map(len, judgements.values()))
     warnings = []
     if repeated:
-        warnings.append(f"{repeated:,} judgements stand twice in {path}, alike; they count once")
+        warnings.append(f"{counted(repeated, 'repeated judgement')} in {path}: each judgement counts once")
     if unlabelled:
         warnings.append(
-            f"{unlabelled:,} rows of {path} have no label; they count as not relevant, and queries without "
-            "any label are left out"
+            f"{counted(unlabelled, 'row')} of {path} without a label: counted as not relevant; queries "
+            "without any label are left out"
         )
     if not judgements:
         raise InputError(f"{path} holds no judgement")
@@ -82,17 +83,17 @@ def check_judgements(
     if not judged & known:
         raise InputError(
             f"no judged document is in the corpus (judged: {_few(judged)}; corpus: {_few(known)}): "
-            "are they of the same data?"
+            "are they from the same data set?"
         )
     if not set(judgements) & set(queries):
         raise InputError(
             f"no judged query is among the queries (judged: {_few(judgements)}; queries: {_few(queries)}): "
-            "are they of the same data?"
+            "are they from the same data set?"
         )
     warnings = []
     unknown = [query for query in judgements if query not in queries]
     if unknown:
-        warnings.append(f"{len(unknown):,} judged queries have no text, and are left out: {_few(unknown)}")
+        warnings.append(f"left out: {counted(len(unknown), 'judged query')} without a text: {_few(unknown)}")
     missing = {
         document
         for of_query in judgements.values()
@@ -101,7 +102,7 @@ def check_judgements(
     }
     if missing:
         warnings.append(
-            f"{len(missing):,} relevant documents are not in the corpus, and count as not found: "
+            f"not in the corpus, and counted as not found: {counted(len(missing), 'relevant document')}: "
             f"{_few(missing)}"
         )
     hopeless = [
@@ -111,7 +112,7 @@ def check_judgements(
     ]
     if hopeless:
         warnings.append(
-            f"{len(hopeless):,} queries have no relevant document, and are left out: {_few(hopeless)}"
+            f"left out: {counted(len(hopeless), 'query')} without a relevant document: {_few(hopeless)}"
         )
     kept = {
         query: dict(judgements[query])

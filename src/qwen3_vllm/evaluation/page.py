@@ -4,6 +4,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from qwen3_vllm._core.plurals import counted
 from qwen3_vllm.evaluation import plots
 from qwen3_vllm.evaluation.results import Evaluation, Measured
 from qwen3_vllm.evaluation.statistics import Estimate
@@ -35,7 +36,8 @@ def report_html(evaluation: Evaluation) -> str:
     Raises:
         ConfigurationError: matplotlib is not installed.
     """
-    title = f"Evaluation: {len(evaluation.query_ids):,} queries, {evaluation.documents:,} documents"
+    queries = counted(len(evaluation.query_ids), "query")
+    title = f"Evaluation: {queries}, {counted(evaluation.documents, 'document')}"
     sections = [
         f'<p class="verdict">{escape(" ".join(evaluation.verdict.sentences))}</p>',
         _section("Set-ups", _set_ups(evaluation)),

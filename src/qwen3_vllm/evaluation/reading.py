@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from qwen3_vllm._core.plurals import counted
 from qwen3_vllm.bulk.manifest import MANIFEST
 from qwen3_vllm.errors import InputError
 from qwen3_vllm.evaluation.dataset import Dataset
@@ -65,7 +66,7 @@ def checked(dataset: Dataset) -> Dataset:
     """Keep what can be measured, and add warnings about the rest."""
     asked = {id: query for id, query in dataset.queries.items() if query.strip()}
     if len(asked) < len(dataset.queries):
-        empty = f"{len(dataset.queries) - len(asked):,} queries are empty, and are left out"
+        empty = f"left out: {counted(len(dataset.queries) - len(asked), 'empty query')}"
         dataset = replace(dataset, queries=asked, warnings=[*dataset.warnings, empty])
     if not dataset.judgements:
         return dataset
@@ -108,7 +109,7 @@ def _read_texts(path: Path, *, unique: str) -> dict[str, str]:
     for where, record in read_records(path):
         id = id_of(record, _IDS, where)
         if id in texts:
-            raise InputError(f"{where}: the {unique} id {id!r} stands in the file twice")
+            raise InputError(f"{where}: the {unique} id {id!r} occurs twice in the file")
         text = text_of(record, "text", where)
         title = record.get("title")
         texts[id] = f"{text_of(record, 'title', where)} {text}".strip() if title else text
@@ -137,7 +138,7 @@ def _read_pairs(path: Path) -> Dataset:
         of_query[document] = relevance
     if not queries:
         raise InputError(f"{path} holds no question")
-    warnings = [f"{repeated:,} pairs stand twice in {path}; they count once"] if repeated else []
+    warnings = [f"{counted(repeated, 'repeated pair')} in {path}: each pair counts once"] if repeated else []
     return Dataset(
         list(documents.values()),
         list(documents),

@@ -44,7 +44,7 @@ def write_sheet(
                     )
                     rows += 1
     except FileExistsError:
-        raise InputError(f"{path} is there already, and may hold labels: give another name") from None
+        raise InputError(f"{path} exists already, and may hold labels: give another name") from None
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
     return rows

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from qwen3_vllm._core.plurals import counted
 from qwen3_vllm.evaluation.statistics import Estimate
 
 SIGNIFICANCE = 0.05
@@ -84,7 +85,7 @@ def decide(contenders: Sequence[Contender], metric: str, queries: int) -> Verdic
 def _sentences(
     contenders: Sequence[Contender], best: int, recommended: int, good: int, metric: str, queries: int
 ) -> tuple[str, str]:
-    first = f"{_called(contenders, best, metric)} over {queries:,} queries"
+    first = f"{_called(contenders, best, metric)} over {counted(queries, 'query')}"
     others = len(contenders) - 1
     if others == 0:
         return f"{first}.", "It is the only set-up, so nothing was compared."
@@ -111,7 +112,7 @@ def _sentences(
 def _what_more(queries: int, comparisons: int) -> str:
     """Say what to do where nothing was shown; the smallest p-value that so few queries allow is 2 / 2**n."""
     if comparisons * 2.0 ** (1 - queries) >= SIGNIFICANCE:
-        return f"{queries:,} queries are too few to show any difference, however large: judge more"
+        return f"{counted(queries, 'query')} cannot show any difference, however large: judge more"
     return "more judged queries may still show a difference"
 
 

@@ -1,5 +1,6 @@
 """Numbers of an evaluation as a person reads them, on a page or a terminal. Pure."""
 
+from qwen3_vllm._core.plurals import counted
 from qwen3_vllm.evaluation.results import Evaluation, Measured
 from qwen3_vllm.evaluation.statistics import RESAMPLES
 from qwen3_vllm.evaluation.thresholds import Threshold
@@ -61,7 +62,8 @@ def threshold_cells(threshold: Threshold) -> list[str]:
 def in_words(evaluation: Evaluation) -> list[str]:
     """How it was measured, a line for each kind of number."""
     return [
-        f"Intervals: 95 %, bootstrap over {len(evaluation.query_ids):,} queries, {RESAMPLES:,} resamples. "
+        f"Intervals: 95 %, bootstrap over {counted(len(evaluation.query_ids), 'query')}, "
+        f"{RESAMPLES:,} resamples. "
         f"p: paired randomisation of {evaluation.metric} against the best set-up, corrected for the number "
         "of set-ups by Holm; the intervals of the loss are not corrected.",
         "Documents that nobody judged count as not relevant.",

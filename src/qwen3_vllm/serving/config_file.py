@@ -27,7 +27,7 @@ def with_config_file(arguments: tuple[str, ...], *, elsewhere: bool = False) -> 
     place = arguments.index("--config")
     before, name, after = arguments[:place], arguments[place + 1 : place + 2], arguments[place + 2 :]
     if not name or "--config" in after:
-        raise LaunchError("--config after -- takes one YAML file, and stands there once")
+        raise LaunchError("--config after -- takes one YAML file, and may be given only once")
     file = Path(name[0])
     if elsewhere and not file.exists():
         return arguments

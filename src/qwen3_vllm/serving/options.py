@@ -51,7 +51,7 @@ class ServeOptions:
         str | None, Help("fp8 on request; GPTQ, AWQ and the like are read from the checkpoint.")
     ] = None
     tensor_parallel_size: Annotated[int, Help("GPUs that share one copy of the model.")] = 1
-    data_parallel_size: Annotated[int, Help("Copies of the model, a GPU each.")] = 1
+    data_parallel_size: Annotated[int, Help("Copies of the model, one GPU each.")] = 1
     api_server_count: Annotated[
         int | None, Help("HTTP processes per server; default 2 with a GPU and 8 cores.")
     ] = None
@@ -75,7 +75,7 @@ class ServeOptions:
     extra_args: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # What worked without a check goes on to work: paths as text, text as a path, a list of arguments.
+        # What worked without a check keeps working: paths as text, text as a path, a list of arguments.
         if isinstance(self.model, os.PathLike):
             object.__setattr__(self, "model", os.fspath(self.model))
         if isinstance(self.api_key_file, str):

@@ -79,7 +79,7 @@ def test_each_query_may_have_an_instruction_of_its_own(
 
 def test_instructions_and_queries_must_be_as_many(embedding_server: SocketServer) -> None:
     client = client_of(embedding_server)
-    with pytest.raises(errors.InputError, match="1 instructions for 2 queries"):
+    with pytest.raises(errors.InputError, match="1 instruction for 2 queries"):
         client.embed_queries(["q", "p"], instruction=["One"])
     with pytest.raises(errors.InputError, match="query 1 has an instruction that is not a string") as caught:
         client.embed_queries(["q", "p", "r"], instruction=["One", 3, "Two"])  # type: ignore[list-item]
@@ -305,7 +305,7 @@ def test_texts_that_fit_by_their_bytes_are_not_tokenised(embedding_server: Socke
 @pytest.mark.parametrize(
     ("missing", "words"),
     [
-        ((), "3 of 4 documents were cut to the server's 2048 tokens; the longest had 5001"),
+        ((), "3 of 4 documents had to be cut to the server's 2048 tokens; the longest had 5001"),
         (
             ("/tokenize",),
             "up to 3 of 4 documents may have been cut to the server's 2048 tokens; it has no "
@@ -328,7 +328,9 @@ def test_a_query_that_is_cut_is_called_one(
 ) -> None:
     client_of(embedding_server).embed_queries(["x" * 3000, "short"], instruction="")
 
-    assert caplog.messages == ["1 of 2 queries were cut to the server's 2048 tokens; the longest had 3001"]
+    assert caplog.messages == [
+        "1 of 2 queries had to be cut to the server's 2048 tokens; the longest had 3001"
+    ]
 
 
 def test_a_text_that_a_busy_server_does_not_count_is_the_only_one_to_fail(

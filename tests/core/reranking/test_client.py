@@ -218,7 +218,7 @@ def test_a_restart_that_contradicts_the_option_is_noticed(
     ("kind", "words"),
     [
         ("embedding", "an embedding model"),
-        ("chat", "scores no pairs"),
+        ("chat", "does not score pairs"),
         ("cross-encoder", "another family of rerankers"),
         ("constant", "yes/no head is missing"),
     ],
@@ -399,7 +399,7 @@ def test_one_warning_says_how_many_were_cut_from_how_long_to_what(
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         (
             "WARNING",
-            "3 of 4 documents were cut so that their prompts fit the server's 2048 tokens; the longest "
+            "3 of 4 documents had to be cut so that prompts fit the server's 2048 tokens; the longest "
             f"prompt had {longest}",
         )
     ]
@@ -570,7 +570,7 @@ def test_a_thousand_documents_go_out_in_bounded_requests_and_come_back_as_one(
         (3, ["a"], "not one int|the query is not a string"),
         ("q\ud800", ["a"], "the query has a lone surrogate"),
         ("q", "a", "list of documents"),
-        (["q"], ["a", "b"], "1 queries for 2 documents"),
+        (["q"], ["a", "b"], "1 query for 2 documents"),
         ("q", ["a", None], "document 1 is not a string but NoneType"),
         ("q", ["a", "b\udfff"], "document 1 has a lone surrogate at character 1"),
         (["q", 3], ["a", "b"], "document 1 has a query that is not a string"),

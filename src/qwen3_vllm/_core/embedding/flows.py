@@ -19,7 +19,7 @@ from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.served_model import Served, ask_anywhere, ask_served
 from qwen3_vllm._core.settings import EmbeddingSettings
-from qwen3_vllm._core.texts import Failures, check_text, plural
+from qwen3_vllm._core.texts import Failures, check_text
 from qwen3_vllm._core.vllm_api.error_bodies import may_lack
 
 Report = Callable[[Truncation], None]
@@ -90,7 +90,7 @@ class EmbeddingFlows:
         if truncation and report is not None:
             report(truncation)
         elif truncation:
-            logger.warning("%s", truncation.of_texts(count, plural(noun)))
+            logger.warning("%s", truncation.of_texts(count, noun))
         collector.spread(rows, failures)
         if failures:
             raise failed(failures, count, noun, collector.vectors)

@@ -9,6 +9,7 @@ from qwen3_vllm._core.capabilities import try_all, try_one
 from qwen3_vllm._core.context_length import ask_limit, overlong
 from qwen3_vllm._core.embedding.server import EmbeddingServer, EndTokens
 from qwen3_vllm._core.http.flow import Flow, send
+from qwen3_vllm._core.plurals import counted
 from qwen3_vllm._core.texts import Failures, cut_to_bound, may_exceed, token_bound
 from qwen3_vllm._core.vllm_api.calls import TokenIds, tokenize
 from qwen3_vllm._core.vllm_api.error_bodies import may_lack
@@ -42,17 +43,17 @@ class Truncation:
         )
 
     def of_texts(self, total: int, noun: str) -> str:
-        """Say it of `total` texts; `noun` is their plural."""
+        """Say it of `total` texts; `noun` names one."""
         said = []
         if self.cut:
             said.append(
-                f"{self.cut} of {total} {noun} were cut to the server's {self.limit} tokens; the longest had "
-                f"{self.longest}"
+                f"{self.cut} of {counted(total, noun)} had to be cut to the server's {self.limit} tokens; "
+                f"the longest had {self.longest}"
             )
         if self.perhaps:
             said.append(
-                f"up to {self.perhaps} of {total} {noun} may have been cut to the server's {self.limit} "
-                "tokens; it has no /tokenize to count them with"
+                f"up to {self.perhaps} of {counted(total, noun)} may have been cut to the server's "
+                f"{self.limit} tokens; it has no /tokenize to count them with"
             )
         return "; ".join(said)
 

@@ -169,7 +169,7 @@ class Group(Generic[M]):
         different = self._check.differ(self._first[1], answer)
         if different is not None:
             raise errors.WrongServerError(
-                f"{root} {different} than {self._first[0]} gave this client at first: it serves another "
+                f"{root} {different} than {self._first[0]} gave this client before: it serves another "
                 "model, or other weights, whatever its name. Serve one model at all addresses, or leave "
                 "this one out."
             )

@@ -47,7 +47,7 @@ class Outage:
             logger.warning("1 request failed: %s Trying again %s.", self._first, when)
         else:
             logger.warning(
-                "%d requests failed, the first so: %s Trying again %s.", self._failures, self._first, when
+                "%d requests failed, the first with: %s Trying again %s.", self._failures, self._first, when
             )
 
     def over(self) -> None:

@@ -66,8 +66,8 @@ def _made(
 def warn_of_no_verification(origin: str) -> None:
     """Say once per process what `verify=False` means."""
     logger.warning(
-        "verify=False: nobody checks who %s is. Whoever is on the way can read the key and the texts, and "
-        "answer in its place; pass the file of its certificate authority as verify instead",
+        "verify=False: the identity of %s is not checked. Anyone on the network path can read the key and "
+        "the texts, and respond in its place; pass the file of its certificate authority as verify instead",
         origin,
     )
 

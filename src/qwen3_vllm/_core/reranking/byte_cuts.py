@@ -7,6 +7,7 @@ from dataclasses import replace
 from qwen3_vllm import errors
 from qwen3_vllm._core.capabilities import try_all
 from qwen3_vllm._core.http.flow import Flow
+from qwen3_vllm._core.plurals import counted
 from qwen3_vllm._core.reranking.pairs import Fitted, Pair
 from qwen3_vllm._core.texts import cut_to_bound, token_bound
 from qwen3_vllm._core.vllm_api.calls import Call
@@ -83,8 +84,8 @@ def cut_documents_to(fitted: Fitted, long: Sequence[int], limit: int) -> None:
 
 def _warn(count: int, to_what: str) -> None:
     logger.warning(
-        "%d documents were cut by their bytes, shorter than need be, to %s: the server has no /tokenize to "
-        "count with; pass tokenizer to cut them exactly",
-        count,
+        "%s had to be cut by bytes, shorter than necessary, to %s: the server has no /tokenize to count "
+        "with; pass tokenizer for exact cuts",
+        counted(count, "document"),
         to_what,
     )

@@ -93,13 +93,13 @@ def _ask_reranker(name: str, wrong: Callable[[str], errors.WrongServerError]) ->
         if may_lack(error) and (yield from _embeds(name)):
             raise wrong(_COSINES) from error
         if isinstance(error, errors.RouteNotFoundError):
-            raise wrong("which scores no pairs: a chat model, say, or an embedding model") from error
+            raise wrong("which does not score pairs (it may be a chat or an embedding model)") from error
         raise
     if seen.finished is None and (yield from _gives_cosines(name, seen)):
         raise wrong(_COSINES)
     control = yield from try_one(tokenize(name, _CONTROL_TEXT, add_special_tokens=False))
     if not isinstance(control, errors.Qwen3VLLMError) and len(control) != _CONTROL_TOKENS:
-        raise wrong("whose tokenizer is not Qwen3's: another family of rerankers, bge or jina say")
+        raise wrong("whose tokenizer is not Qwen3's: another family of rerankers, such as bge or jina")
     if _constant(seen.split if seen.finished is None else seen.finished):
         raise wrong("which gives every pair one score: its yes/no head is missing (--hf-overrides)")
     return seen

@@ -7,6 +7,7 @@ from dataclasses import replace
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.http.flow import Flow
+from qwen3_vllm._core.plurals import counted
 from qwen3_vllm._core.reranking.byte_cuts import cut_documents_to, cut_uncounted
 from qwen3_vllm._core.reranking.counting import Counter, ask_counter
 from qwen3_vllm._core.reranking.pairs import Fitted, Pair
@@ -103,10 +104,9 @@ def warn_of_cuts(lengths: Sequence[int], limit: int, total: int) -> None:
     """Log one warning if any of `total` prompts were cut to `limit` tokens; `lengths` are what these had."""
     if lengths:
         logger.warning(
-            "%d of %d documents were cut so that their prompts fit the server's %d tokens; the longest "
-            "prompt had %d",
+            "%d of %s had to be cut so that prompts fit the server's %d tokens; the longest prompt had %d",
             len(lengths),
-            total,
+            counted(total, "document"),
             limit,
             max(lengths),
         )

@@ -87,7 +87,7 @@ def memory_shares(plans: Sequence[Plan]) -> list[float]:
     if sum(needs) > WHOLE_GPU * memory:
         raise LaunchError(
             f"together the models need about {sum(needs) / _GIB:.0f} GiB, and the GPU has "
-            f"{memory / _GIB:.0f}: take smaller or quantised ones, or start each on a GPU of its own "
+            f"{memory / _GIB:.0f}: use smaller or quantised ones, or start each on a GPU of its own "
             "(CUDA_VISIBLE_DEVICES)"
         )
     return [round(WHOLE_GPU * need / sum(needs), 2) for need in needs]

@@ -104,7 +104,7 @@ def _model(plan: Plan) -> Iterator[str]:
     if options.role == "reranker" and not checkpoint.is_converted_reranker and checkpoint.has_quantized_head:
         yield (
             f"the lm_head of {options.model} is quantised, and vLLM makes a reranker's scores from its plain "
-            "weights: take a checkpoint that was quantised without lm_head"
+            "weights: use a checkpoint that was quantised without lm_head"
         )
     if asked and has and not asked.startswith(has):
         yield f"the checkpoint is quantised with {has}; leave out --quantization {asked}"

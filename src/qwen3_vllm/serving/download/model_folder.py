@@ -112,13 +112,13 @@ def _download_locked(
     # The Hugging Face client's notes and unfinished files, which it does not resume.
     shutil.rmtree(staging / ".cache", ignore_errors=True)
     if target.exists():
-        report(f"{target} exists: verifying {len(listing.files)} files")
+        report(f"{target} exists: files to verify: {len(listing.files)}")
     missing = [file for file in listing.files if not matches(target / file.path, file)]
     _check_is_ours(repo, target, missing)
     if missing:
         _check_space(models_dir, staging, missing)
         size = sum(file.size for file in missing)
-        report(f"fetching {len(missing)} files, {in_gigabytes(size)}, from {hub.name}")
+        report(f"files to fetch: {len(missing)}, {in_gigabytes(size)}, from {hub.name}")
         _fetch_all(hub, repo, listing.revision, missing, staging)
         report("all files verified")
         receipt = {"repo": repo, "hub": hub.name, "revision": listing.revision}
@@ -173,8 +173,8 @@ def _fetch_all(hub: Hub, repo: str, revision: str, files: list[HubFile], staging
         if not matches(staging / file.path, file):
             (staging / file.path).unlink(missing_ok=True)
             raise DownloadError(
-                f"{file.path} of {repo} arrives damaged from {hub.name}: size or hash is not what it lists. "
-                "Run the command again later, or take the other --source."
+                f"{file.path} of {repo} arrived damaged from {hub.name}: its size or hash is not the one "
+                "listed there. Run the command again later, or use the other --source."
             )
 
     # The largest first, so that the last to end is not the one that began last.

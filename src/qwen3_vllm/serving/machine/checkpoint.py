@@ -82,7 +82,9 @@ def read_checkpoint(model: str) -> Checkpoint:
     if config is None:
         nested = [path.parent.name for path in sorted(folder.glob("*/config.json"))]
         hint = f" It has models inside: {', '.join(nested)}" if nested else ""
-        raise LaunchError(f"{folder} has no config.json: no model folder, or half a download.{hint}")
+        raise LaunchError(
+            f"{folder} has no config.json: not a model folder, or an incomplete download.{hint}"
+        )
     return _from_config(folder, config)
 
 

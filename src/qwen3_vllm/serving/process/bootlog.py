@@ -35,7 +35,7 @@ _CAUSES = [
     ),
     (
         r"no module or parameter named '?lm_head\.",
-        "the reranker's lm_head is quantised, and its scores are made from plain weights: take a checkpoint "
+        "the reranker's lm_head is quantised, and its scores are made from plain weights: use a checkpoint "
         "that was quantised without lm_head",
     ),
     (
