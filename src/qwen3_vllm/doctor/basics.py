@@ -165,7 +165,8 @@ def _guarding(examination: Examination, served: ServedModel | None) -> None:
             examination.note("key", "ok", f"none needed; only this machine reaches {host}")
         else:
             advice = (
-                "Start it with VLLM_API_KEY set by `qwen3-vllm serve`, or behind a proxy that asks for a key"
+                "Set VLLM_API_KEY and start it with `qwen3-vllm serve`, or put it behind a proxy that "
+                "asks for a key"
             )
             examination.note("key", "warn", f"none needed: anyone who reaches {host} can use it", advice)
     elif open_ones and not closed:
@@ -173,8 +174,8 @@ def _guarding(examination: Examination, served: ServedModel | None) -> None:
         examination.note("key", "fail", "every route answers without the key", advice)
     elif set(open_ones) - {"/metrics"}:
         advice = (
-            "vLLM's own --api-key covers /v1 only: start it by `qwen3-vllm serve`, which guards the rest, or "
-            "let a proxy pass on /v1 alone"
+            "vLLM's own --api-key covers /v1 only: start it with `qwen3-vllm serve`, which guards the rest, "
+            "or let a proxy pass on /v1 alone"
         )
         examination.note("key", "fail", f"these answer without the key: {', '.join(open_ones)}", advice)
     else:

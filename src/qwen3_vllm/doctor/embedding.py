@@ -73,7 +73,7 @@ def _norm(examination: Examination, vector: NDArray[np.float32]) -> None:
         examination.note("unit norm", "ok", f"length {length:.5f}")
     else:
         advice = (
-            f"Let the server normalise: start it by `{START}`, without --pooler-config. This client "
+            f"Let the server normalise: start it with `{START}`, without --pooler-config. This client "
             "normalises itself, others do not"
         )
         examination.note("unit norm", "fail", f"length {length:.5g}, not 1", advice)
@@ -123,7 +123,7 @@ def _end_token(examination: Examination, server: EmbeddingServer, end: int) -> N
             advice = "The server changes texts or tokens on their way: is there a chat template, or a proxy?"
             examination.note("end token", "fail", seen, advice)
         elif moved > _UNMOVED:
-            advice = f"Pool the last token: start it by `{START}`, without a pooling type of your own"
+            advice = f"Pool the last token: start it with `{START}`, without a pooling type of your own"
             examination.note("end token", "fail", f"{seen}: other tokens are pooled", advice)
         else:
             examination.note("end token", "ok", seen)

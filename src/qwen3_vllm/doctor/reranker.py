@@ -76,8 +76,8 @@ def _template(examination: Examination, server: RerankServer) -> None:
         )
     else:
         advice = (
-            f"Restart it by `{START}`, which has the right template, or without --chat-template. This client "
-            "works around it, others get wrong scores"
+            f"Restart it with `{START}`, which has the right template, or without --chat-template. This "
+            "client works around it, others get wrong scores"
         )
         examination.note("template", "fail", "the server's, and its prompt is not Qwen3's", advice)
 

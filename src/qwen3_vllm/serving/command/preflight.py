@@ -43,7 +43,8 @@ def in_environment(environment: Mapping[str, str], vllm: VllmBuild) -> list[str]
     found = []
     if not _is_zero(environment.get("VLLM_USE_RUST_FRONTEND", "0")):
         found.append(
-            "VLLM_USE_RUST_FRONTEND is set, and that server has no route for embeddings or scores: unset it"
+            "VLLM_USE_RUST_FRONTEND is set, and the Rust front end has no route for embeddings or "
+            "scores: unset it"
         )
     if vllm.version == V0_REFUSED and environment.get("VLLM_USE_V1") == "0":
         found.append(f"VLLM_USE_V1=0 stops vLLM {vllm.version} at its start: unset it")
@@ -73,7 +74,7 @@ def _passed_on(plan: Plan) -> Iterator[str]:
     for flag, instead in _OWN_FLAGS.items():
         given = arguments.as_given(flag)
         if given is not None:
-            meant = "" if flag_name(given) == flag else f", a beginning of {flag},"
+            meant = "" if flag_name(given) == flag else f", short for {flag},"
             yield f"{given}{meant} is not passed on to vLLM: {instead}"
     if arguments.has("--config") and "--config" not in arguments.rest:
         given = arguments.as_given("--config")

@@ -41,9 +41,9 @@ def how_many(plan: Plan, *, roles: int = 1, obstacle: str | None = None) -> tupl
     if plan.vllm.version < V1_ONLY:
         return 1, f"several were not measured with vLLM before {V1_ONLY}"
     if not machine.has_h100s:
-        return 1, "more were measured on an H100 only"
+        return 1, "several were measured only on an H100 or H200"
     if not plan.is_small:
-        return 1, "more were measured with 0.6B models only"
+        return 1, "several were measured only with 0.6B models"
     cores = machine.cores // roles
     count = min(MOST_REPLICAS, cores // CORES_A_REPLICA)
     if count < 2:
