@@ -122,7 +122,8 @@ def test_a_query_beside_bulk_goes_to_a_server_without_bulk(
         queries += 1
     first, other = (now - then for now, then in zip(answered(servers), before, strict=True))
 
-    assert queries >= first >= queries - 2  # those that came before the bulk, or after it, may go anywhere
+    # No bulk came to the first server. Queries between two requests of the bulk may go anywhere.
+    assert queries >= first >= queries * 0.6
     assert other >= len(MANY) / 8
 
 
