@@ -340,8 +340,13 @@ def test_a_dead_server_ends_a_long_call_as_soon_as_a_short_one(fault: Fault) -> 
         assert len(server.bodies(EMBEDDINGS)) < 150
 
 
-@pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
-@pytest.mark.parametrize("kind", ["embedding", "long texts", "scoring", "one at a time"])
+@pytest.mark.parametrize(
+    ("kind", "warm"),
+    [
+        *(("embedding", True), ("long texts", True), ("scoring", True), ("one at a time", True)),
+        *(("embedding", False), ("scoring", False)),
+    ],
+)
 def test_a_hung_server_costs_four_time_limits_whatever_the_number_of_texts(kind: str, warm: bool) -> None:
     long = kind == "long texts"
     texts = [f"text {number} " + "x" * 3000 * long for number in range(600)]
