@@ -103,7 +103,7 @@ def texts_to_embed(data: Dataset) -> list[str]:
 def recipe(method: str, group_size: int) -> list:
     """Return llm-compressor's steps: int4 weights in groups, the head left as it is."""
     if not torch.accelerator.is_available():
-        # llm-compressor 0.14 pins memory for a GPU in AWQ, also where there is none, and fails.
+        # llm-compressor 0.14 pins memory for a GPU in AWQ and fails on a machine without one.
         IntermediatesCache.pin_memory = lambda cache, batch_index: None
     weights = QuantizationArgs(
         num_bits=4, type="int", strategy="group", group_size=group_size, symmetric=method == "gptq"

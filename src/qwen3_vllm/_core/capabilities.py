@@ -99,7 +99,7 @@ def try_one(call: Call[T]) -> Flow[T | errors.Qwen3VLLMError]:
 
 
 def ask_most_texts(most: int, call: Callable[[int], Call[Any]]) -> Flow[int]:
-    """Find out how many texts a request may have, `most` if nothing forbids it.
+    """Find out how many texts a request may have; `most` if so many are taken.
 
     Args:
         call: Makes a good request of so many texts.

@@ -152,7 +152,7 @@ def _sheet_lines(path: Path) -> Iterator[_Line | None]:
 
 
 def relevance_of(value: object, where: str) -> int | None:
-    """Read a label: an integer, yes or no; None where there is none yet.
+    """Read a label: an integer, yes or no; None where the cell is still empty.
 
     Raises:
         InputError: It is something else.

@@ -31,7 +31,7 @@ class Lesson:
 
 
 def ask_most(server: EmbeddingServer, most: int) -> Flow[int]:
-    """Find out how many texts a request may have, after one was refused: `most` if nothing forbids it."""
+    """Find out how many texts a request may have, after one was refused; `most` if so many are taken."""
     server.most_texts.forget()
     return server.most_texts.get(lambda: ask_most_texts(most, lambda count: server.question(["a"] * count)))
 

@@ -35,7 +35,7 @@ def thread_id() -> int:
 
 
 def poll() -> Any:
-    """The system's `select.poll()`; None where there is none, as on Windows."""
+    """The system's `select.poll()`; None where the system has no such call, as on Windows."""
     make = _original("select", "poll") if hasattr(import_module("select"), "poll") else None
     return make() if make is not None else None
 

@@ -54,7 +54,7 @@ def cut_uncounted(
 def _rooms_for_documents(
     fitted: Fitted, long: Sequence[int], room: int, measure: Callable[[Pair], Call[Scores]]
 ) -> Flow[dict[str, int]]:
-    """Find out how many tokens a document may have beside each query that leaves room for one.
+    """Find out how many tokens a document may have beside each query; refuse queries that leave no room.
 
     What a query needs is known from its prompt with the shortest document, where tokens are reported.
     """

@@ -19,7 +19,7 @@ _MAY_BE_LONG = 300  # tokens, at most; a shorter pair is not refused for its len
 
 
 def ask_most(server: RerankServer, most: int) -> Flow[int]:
-    """Find out how many pairs a request may have, after one was refused: `most` if nothing forbids it."""
+    """Find out how many pairs a request may have, after one was refused; `most` if so many are taken."""
     server.most_texts.forget()
     return server.most_texts.get(lambda: ask_most_texts(most, lambda count: _letters(server, ["a"] * count)))
 

@@ -44,7 +44,7 @@ class Samples:
         raw: As pairs, without an instruction.
         instructed: As pairs, with an instruction.
         split: As the two halves of the finished prompt.
-        finished: As finished prompts, by /classify; None where there is none.
+        finished: As finished prompts, by /classify; None where the server has no /classify.
         finished_instructed: Likewise, with the instruction.
     """
 
@@ -69,7 +69,7 @@ def ask_samples(model: str) -> Flow[Samples]:
     """Score the sample pairs in every way there is.
 
     Raises:
-        Qwen3VLLMError: What the simplest way ended in, if there is none.
+        Qwen3VLLMError: None of the ways works; what the simplest of them ended in.
     """
     pair, *answers = yield from try_all(
         letters(model, "score", True),

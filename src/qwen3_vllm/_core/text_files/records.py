@@ -16,7 +16,7 @@ def has_header(format: Format) -> bool:
 
 
 def read_header(records: Iterator[Record]) -> list[str]:
-    """Column names, from the first record that is not blank; `[]` if there is none.
+    """Column names, from the first record that is not blank; `[]` if all are blank.
 
     Raises:
         csv.Error: It is not CSV.
