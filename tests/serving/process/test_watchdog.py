@@ -87,7 +87,7 @@ def test_a_signal_to_all_processes_of_a_service_loses_no_line(tmp_path: Path) ->
     server = Server("fake", Command((sys.executable, "-c", program), {}), "http://x", tmp_path / "log")
     with server:
         server.start()
-        while "ready" not in (tmp_path / "log").read_text():
+        while "ready\n" not in (tmp_path / "log").read_text():
             assert server.exit_status is None
         keeper = server._watchdog
         assert isinstance(keeper, subprocess.Popen)
