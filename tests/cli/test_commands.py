@@ -2,7 +2,7 @@
 
 import pytest
 
-from qwen3_vllm import cli
+from qwen3_vllm import __version__, cli
 
 
 @pytest.mark.parametrize("name", cli.SUMMARIES)
@@ -23,3 +23,10 @@ def test_completion_reaches_the_options_of_a_command(
         cli.app(prog_name="qwen3-vllm")
 
     assert capsys.readouterr().out.split() == ["--text-field"]
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.app(["--version"])
+
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"qwen3-vllm {__version__}\n")

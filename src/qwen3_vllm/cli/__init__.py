@@ -4,11 +4,12 @@ A command's module is imported when it runs, or shows its own help: the list of 
 """
 
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
 
+from qwen3_vllm import __version__
 from qwen3_vllm.cli._program import Program
 
 # The first sentence of each command's docstring, in the order of the list.
@@ -42,10 +43,25 @@ class _Commands(Program):
 app = typer.Typer(cls=_Commands, no_args_is_help=True, **_STYLE)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"qwen3-vllm {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
     """Qwen3-Embedding and Qwen3-Reranker, served by vLLM."""
 
 
+def _not_imported_yet() -> None:
+    """Stand for a command in the list."""
+
+
 for _name, _summary in SUMMARIES.items():
-    app.command(_name, help=_summary)(main)
+    app.command(_name, help=_summary)(_not_imported_yet)
