@@ -26,9 +26,10 @@ _STYLE: dict[str, Any] = {"rich_markup_mode": "markdown", "pretty_exceptions_ena
 
 
 def load(name: str) -> Any:
-    """Import a command."""
+    """Import a command: the function of its name in the module of its name."""
+    module = import_module(f"{__name__}.{name}")
     alone = typer.Typer(add_completion=False, **_STYLE)
-    import_module(f"{__name__}.{name}").register(alone)
+    alone.command(name, cls=getattr(module, "COMMAND_CLASS", None))(getattr(module, name))
     return get_command(alone)
 
 

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from qwen3_vllm._core.text_files.whole import NamedText, read_texts
 from qwen3_vllm.errors import InputError
 
+TextFormat = Literal["jsonl", "text", "paragraphs"]
 
-class TextFormat(StrEnum):
-    """How a file holds texts."""
-
-    JSONL = "jsonl"
-    TEXT = "text"
-    PARAGRAPHS = "paragraphs"
-
-
-_BY_SUFFIX = {
-    ".jsonl": TextFormat.JSONL,
-    ".ndjson": TextFormat.JSONL,
-    ".md": TextFormat.PARAGRAPHS,
-    ".txt": TextFormat.TEXT,
+_BY_SUFFIX: dict[str, TextFormat] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".md": "paragraphs",
+    ".txt": "text",
 }
 
 
@@ -42,7 +35,7 @@ def read(name: str, format: TextFormat | None, text_field: str) -> list[NamedTex
     except OSError as error:
         raise InputError(f"{name}: {error.strerror}") from error
     chosen = format or _BY_SUFFIX.get(Path(name).suffix.lower()) or _format_of(content)
-    texts = read_texts(content, chosen.value, name, text_field)
+    texts = read_texts(content, chosen, name, text_field)
     if not texts:
         raise InputError(f"{name}: holds no text")
     return texts
@@ -51,4 +44,4 @@ def read(name: str, format: TextFormat | None, text_field: str) -> list[NamedTex
 def _format_of(content: bytes) -> TextFormat:
     lines = (line.strip() for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n"))
     first = next(filter(None, lines), b"")
-    return TextFormat.JSONL if first.startswith(b"{") and first.endswith(b"}") else TextFormat.TEXT
+    return "jsonl" if first.startswith(b"{") and first.endswith(b"}") else "text"

@@ -29,11 +29,6 @@ _EXIT_MOVED = 3
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command("doctor")(doctor)
-
-
 def doctor(
     embedding_url: Annotated[
         list[str] | None,

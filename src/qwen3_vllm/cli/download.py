@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.text import Text
 
-from qwen3_vllm._core.official_models import ROLES, Role, Size, official_model
+from qwen3_vllm._core.official_models import ROLES, SMALLEST, Role, Size, official_model
 from qwen3_vllm.cli._terminal import EXIT_FAILED, EXIT_INTERRUPTED, err
 from qwen3_vllm.errors import DownloadError
-from qwen3_vllm.serving.download.hubs import choose_hub
-from qwen3_vllm.serving.download.model_folder import download, in_gigabytes
+from qwen3_vllm.serving.download import model_folder
+from qwen3_vllm.serving.download.hubs import Source, choose_hub
 
 
-class What(StrEnum):
-    EMBEDDING = "embedding"
-    RERANKER = "reranker"
-    BOTH = "both"
-
-
-class From(StrEnum):
-    MODELSCOPE = "modelscope"
-    HUGGINGFACE = "huggingface"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command("download")(download_models)
-
-
-def download_models(
-    what: Annotated[What, typer.Argument(help="Which model.")] = What.BOTH,
+def download(
+    what: Annotated[Literal[Role, "both"], typer.Argument(help="Which model.")] = "both",
     size: Annotated[
         Size | None, typer.Option(help="Parameters of the official model.", show_default="0.6B")
     ] = None,
     source: Annotated[
-        From | None,
+        Source | None,
         typer.Option(help="Hub to download from.", show_default="modelscope if installed, else huggingface"),
     ] = None,
     quantized: Annotated[
@@ -58,11 +41,13 @@ def download_models(
     """
     try:
         repos = _repositories(what, size, quantized)
-        hub = choose_hub(source.value if source else None)
+        hub = choose_hub(source)
         for role, repo in repos.items():
             err.print(Text.assemble((repo, "bold"), f" from {hub.name}"))
-            done = download(hub, repo, directory, report=err.print)
-            err.print(f"  {done.folder}: {done.files} files, {in_gigabytes(done.size)}, verified")
+            done = model_folder.download(hub, repo, directory, report=err.print)
+            err.print(
+                f"  {done.folder}: {done.files} files, {model_folder.in_gigabytes(done.size)}, verified"
+            )
             if done.unhashed:
                 err.print(f"  by size only, the hub lists no hash: {', '.join(done.unhashed)}")
             err.print(f"  next: qwen3-vllm serve {role} {done.folder}")
@@ -74,11 +59,11 @@ def download_models(
         os._exit(EXIT_INTERRUPTED)  # the threads that fetch cannot be interrupted; what they wrote is kept
 
 
-def _repositories(what: What, size: Size | None, quantized: str | None) -> dict[Role, str]:
+def _repositories(what: Literal[Role, "both"], size: Size | None, quantized: str | None) -> dict[Role, str]:
     """Return the repository for each role asked for."""
-    roles = [role for role in ROLES if what in (role, What.BOTH)]
+    roles = [role for role in ROLES if what in (role, "both")]
     if quantized is None:
-        return {role: official_model(role, size or Size.SMALL) for role in roles}
+        return {role: official_model(role, size or SMALLEST) for role in roles}
     if len(roles) != 1:
         raise typer.BadParameter("--quantized names one repository: give `embedding` or `reranker`")
     if size is not None:

@@ -3,42 +3,16 @@
 from __future__ import annotations
 
 import logging
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from qwen3_vllm import EmbeddingClient
+from qwen3_vllm._core.text_files.sources import Format
 from qwen3_vllm.cli._embed_progress import print_summary, shown_progress
 from qwen3_vllm.cli._terminal import EXIT_FAILED, EXIT_REFUSED, fail
 from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
-
-if TYPE_CHECKING:
-    pass
-
-
-class InputFormat(StrEnum):
-    """What inputs hold."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    TSV = "tsv"
-    TEXT = "text"
-    PARAGRAPHS = "paragraphs"
-    PARQUET = "parquet"
-
-
-class EngineName(StrEnum):
-    """Where the work is done."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command("embed")(embed)
 
 
 def embed(
@@ -68,7 +42,7 @@ def embed(
         str, typer.Option(help="Column of texts; `a.b` reaches into nested objects.")
     ] = "text",
     format: Annotated[
-        InputFormat | None,
+        Format | None,
         typer.Option(help="Format of all inputs.", show_default="by their endings; - is jsonl"),
     ] = None,
     encoding: Annotated[
@@ -102,8 +76,8 @@ def embed(
         int | None, typer.Option(min=1, help="Input rows per Parquet file.", show_default="16384")
     ] = None,
     engine: Annotated[
-        EngineName, typer.Option(help="ray: on the Ray cluster of RAY_ADDRESS.")
-    ] = EngineName.LOCAL,
+        Literal["local", "ray"], typer.Option(help="ray: on the Ray cluster of RAY_ADDRESS.")
+    ] = "local",
     workers: Annotated[
         str, typer.Option(metavar="MIN[:MAX]", help="With --engine ray: parts embedded at once.")
     ] = "1:4",
@@ -144,10 +118,10 @@ def embed(
                 client=client,
                 text_field=text_field,
                 id_field=id_field,
-                format=format.value if format else None,
+                format=format,
                 encoding=encoding,
                 part_rows=part_rows or PART_ROWS,
-                engine=engine.value,
+                engine=engine,
                 workers=_range(workers),
                 on_progress=show,
             )

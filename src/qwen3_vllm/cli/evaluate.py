@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -16,15 +16,7 @@ from qwen3_vllm.cli._evaluation import print_evaluation, progress_bar
 from qwen3_vllm.cli._terminal import EXIT_FAILED, err, errors_in_one_line, fail
 from qwen3_vllm.errors import ConfigurationError, InputError, Qwen3VLLMError
 
-if TYPE_CHECKING:
-    pass
-
 Client = TypeVar("Client", EmbeddingClient, RerankClient)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command("evaluate")(evaluate)
 
 
 def evaluate(

@@ -22,11 +22,6 @@ from qwen3_vllm.cli._results import (
 from qwen3_vllm.cli._terminal import err, errors_in_one_line, out
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command("rerank")(rerank)
-
-
 def rerank(
     query: Annotated[str, typer.Argument(help="The question.", show_default=False)],
     file: Annotated[

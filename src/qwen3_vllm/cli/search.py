@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from qwen3_vllm.cli._nearest import Hit
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command("search")(search)
-
-
 def search(
     query: Annotated[str, typer.Argument(help="The question.", show_default=False)],
     index_dir: Annotated[

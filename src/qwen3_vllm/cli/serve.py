@@ -5,19 +5,19 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 from packaging.version import InvalidVersion, Version
 from typer.core import TyperCommand
 
-from qwen3_vllm._core.official_models import Role
+from qwen3_vllm._core.official_models import ROLES, Role
 from qwen3_vllm.cli._server_set import print_commands, servers_of, set_of
 from qwen3_vllm.cli._supervise import supervise
 from qwen3_vllm.cli._terminal import errors_in_one_line
 from qwen3_vllm.errors import LaunchError
+from qwen3_vllm.serving.balancer import Balancer
 from qwen3_vllm.serving.command.memory import share_gpu
 from qwen3_vllm.serving.machine.checkpoint import resolve_model
 from qwen3_vllm.serving.machine.hardware import Machine
@@ -29,21 +29,7 @@ from qwen3_vllm.serving.plan import read_plans
 _VLLM_ARGS = "qwen3_vllm.vllm_args"
 
 
-class What(StrEnum):
-    """Which servers to start."""
-
-    EMBEDDING = "embedding"
-    RERANKER = "reranker"
-    BOTH = "both"
-
-
-class Front(StrEnum):
-    """What stands before several servers of a model."""
-
-    AUTO = "auto"
-    HAPROXY = "haproxy"
-    VLLM_ROUTER = "vllm-router"
-    NONE = "none"
+What = Literal[Role, "both"]
 
 
 class _PassesArgumentsOn(TyperCommand):
@@ -57,9 +43,7 @@ class _PassesArgumentsOn(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command("serve", cls=_PassesArgumentsOn)(serve)
+COMMAND_CLASS = _PassesArgumentsOn
 
 
 def serve(
@@ -79,8 +63,9 @@ def serve(
         typer.Option(metavar="N|auto", help="Servers of a model on one GPU; auto: as many as fill it."),
     ] = "auto",
     balancer: Annotated[
-        Front, typer.Option(help="What makes several servers one address; auto: HAProxy, if installed.")
-    ] = Front.AUTO,
+        Literal["auto", Balancer],
+        typer.Option(help="What makes several servers one address; auto: HAProxy, if installed."),
+    ] = "auto",
     log_dir: Annotated[
         Path | None, typer.Option(help="Where vLLM's logs go; default ~/.local/state/qwen3-vllm.")
     ] = None,
@@ -104,14 +89,17 @@ def serve(
 
     Example: `qwen3-vllm serve both --models-dir ./models --dry-run --vllm-version 0.10.0 -- --seed 1`
     """
-    names = {What.EMBEDDING: embedding_model or model, What.RERANKER: reranker_model or model}
+    names: dict[Role, str | None] = {
+        "embedding": embedding_model or model,
+        "reranker": reranker_model or model,
+    }
     with errors_in_one_line():
         _check_selection(what, model, server_options["served_model_name"], dry_run, vllm_version)
         count = _count(replicas)
         options = [
             ServeOptions(
                 role=role,
-                model=resolve_model(names[What(role)], role, models_dir, elsewhere=vllm_version is not None),
+                model=resolve_model(names[role], role, models_dir, elsewhere=vllm_version is not None),
                 extra_args=ctx.meta.get(_VLLM_ARGS, ()),
                 **{**server_options, "port": role_port},
             )
@@ -119,9 +107,9 @@ def serve(
         ]
         build = None if vllm_version is None else _build_elsewhere(options[0].device, vllm_version)
         plans = read_plans(options, vllm=build, machine=None if build is None else Machine())
-        if what is What.BOTH and build is None:
+        if what == "both" and build is None:
             plans = share_gpu(plans)
-        sets = [set_of(plan, count, balancer.value, roles=len(plans)) for plan in plans]
+        sets = [set_of(plan, count, balancer, roles=len(plans)) for plan in plans]
         if dry_run:
             for each in sets:
                 print_commands(each)
@@ -160,15 +148,8 @@ def _server_options() -> Iterator[inspect.Parameter]:
             field.name,
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
             default=field.default,
-            annotation=Annotated[_for_typer(kind), typer.Option(*flags, help=said.text)],
+            annotation=Annotated[kind, typer.Option(*flags, help=said.text)],
         )
-
-
-def _for_typer(kind: Any) -> Any:
-    """Return a type that typer reads; it knows Literal from 0.19 on only."""
-    if get_origin(kind) is not Literal:
-        return kind
-    return StrEnum("Choice", {word.upper(): word for word in get_args(kind)})
 
 
 serve.__signature__ = _whole_signature()  # type: ignore[attr-defined]
@@ -181,20 +162,18 @@ def _check_selection(
     dry_run: bool,
     vllm_version: str | None,
 ) -> None:
-    if what is What.BOTH and model is not None:
+    if what == "both" and model is not None:
         raise LaunchError(
             "`both` takes its models from --embedding-model and --reranker-model, not from MODEL"
         )
-    if what is What.BOTH and served_model_name is not None:
+    if what == "both" and served_model_name is not None:
         raise LaunchError("`both` cannot give two servers one --served-model-name; leave it out")
     if vllm_version is not None and not dry_run:
         raise LaunchError("--vllm-version is for another machine's command; add --dry-run")
 
 
 def _roles_and_ports(what: What, port: int | None) -> Iterator[tuple[Role, int | None]]:
-    roles: tuple[Role, ...] = ("embedding", "reranker")
-    chosen = [role for role in roles if what in (What.BOTH, role)]
-    for number, role in enumerate(chosen):
+    for number, role in enumerate(role for role in ROLES if what in (role, "both")):
         if port == 0:
             yield role, free_port()
         else:

@@ -271,7 +271,7 @@ class TestCommand:
             asked.append(f"{hub.name} {repo}")
             return Download(models_dir / repo.rpartition("/")[2], 3, 10**9, 3, 10**9, ())
 
-        monkeypatch.setattr("qwen3_vllm.cli.download.download", fetched)
+        monkeypatch.setattr("qwen3_vllm.serving.download.model_folder.download", fetched)
         return asked
 
     @pytest.mark.parametrize(
