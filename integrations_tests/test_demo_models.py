@@ -146,7 +146,9 @@ def _gain(scores: Sequence[float] | np.ndarray) -> float:
 
 
 def test_the_doctor_knows_them(demo_servers: list[RunningServer]) -> None:
-    checks = examine(embedding_url=demo_servers[0].base_url, reranker_url=demo_servers[1].base_url)
+    checks = examine(
+        EmbeddingClient(base_url=demo_servers[0].base_url), RerankClient(base_url=demo_servers[1].base_url)
+    )
 
     assert [check for check in checks if check.status == "fail"] == []
     assert sum("demo models" in check.seen for check in checks) == 2

@@ -5,6 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm.cli import app
 from qwen3_vllm.doctor import Check, examine
 
@@ -20,7 +21,7 @@ def failed(checks: list[Check]) -> set[str]:
 
 
 def test_a_right_embedding_server_passes(embedding_server: RunningServer) -> None:
-    checks = examine(embedding_url=embedding_server.base_url)
+    checks = examine(EmbeddingClient(base_url=embedding_server.base_url))
 
     assert {check.status for check in checks} == {"ok", "skip"}, checks
     assert [check.name for check in checks if check.status == "skip"] == ["embedding.published numbers"]
@@ -28,14 +29,14 @@ def test_a_right_embedding_server_passes(embedding_server: RunningServer) -> Non
 
 
 def test_a_reranker_without_a_template_passes(reranker_server: RunningServer) -> None:
-    checks = examine(reranker_url=reranker_server.base_url)
+    checks = examine(RerankClient(base_url=reranker_server.base_url))
 
     assert failed(checks) == set(), checks
     assert "none at the server" in by_name(checks)["reranker.template"].seen
 
 
 def test_a_reranker_with_our_template_passes(templated_reranker_server: RunningServer) -> None:
-    checks = examine(reranker_url=templated_reranker_server.base_url)
+    checks = examine(RerankClient(base_url=templated_reranker_server.base_url))
 
     assert failed(checks) == set(), checks
     assert by_name(checks)["reranker.template"].status == "ok"
@@ -43,7 +44,7 @@ def test_a_reranker_with_our_template_passes(templated_reranker_server: RunningS
 
 
 def test_wrong_prompts_score_elsewhere_on_a_real_model(reranker_server: RunningServer) -> None:
-    values = by_name(examine(reranker_url=reranker_server.base_url))["reranker.scores"].values
+    values = by_name(examine(RerankClient(base_url=reranker_server.base_url)))["reranker.scores"].values
 
     right = values["through this client"]
     for way, scores in values.items():
@@ -54,13 +55,15 @@ def test_wrong_prompts_score_elsewhere_on_a_real_model(reranker_server: RunningS
 def test_swapped_addresses_are_failed_checks(
     embedding_server: RunningServer, reranker_server: RunningServer
 ) -> None:
-    checks = examine(embedding_url=reranker_server.base_url, reranker_url=embedding_server.base_url)
+    checks = examine(
+        EmbeddingClient(base_url=reranker_server.base_url), RerankClient(base_url=embedding_server.base_url)
+    )
 
     assert failed(checks) == {"embedding.serves embeddings", "reranker.is a Qwen3 reranker"}
 
 
 def test_wrong_pooling_fails(wrong_servers: list[RunningServer]) -> None:
-    checks = examine(embedding_url=wrong_servers[0].base_url)
+    checks = examine(EmbeddingClient(base_url=wrong_servers[0].base_url))
 
     assert failed(checks) == {"embedding.unit norm", "embedding.end token"}, checks
 
@@ -68,11 +71,11 @@ def test_wrong_pooling_fails(wrong_servers: list[RunningServer]) -> None:
 def test_a_wrong_template_fails_behind_a_right_guard(wrong_servers: list[RunningServer]) -> None:
     url = wrong_servers[1].base_url
 
-    checks = examine(reranker_url=url, api_key=KEY)
+    checks = examine(RerankClient(base_url=url, api_key=KEY))
 
     assert failed(checks) == {"reranker.template"}, checks
     assert by_name(checks)["reranker.key"].status == "ok"
-    assert failed(examine(reranker_url=url)) == {"reranker.reachable"}
+    assert failed(examine(RerankClient(base_url=url))) == {"reranker.reachable"}
 
 
 def test_the_command_passes_right_servers(

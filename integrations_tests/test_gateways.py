@@ -257,7 +257,8 @@ def test_doctor_says_what_works_through_litellm(litellm: str) -> None:
     checks = {
         check.name: check
         for check in examine(
-            embedding_url=litellm, reranker_url=litellm, reranker_model="qwen3-rerank", api_key=KEY
+            EmbeddingClient(base_url=litellm, api_key=KEY),
+            RerankClient(base_url=litellm, model="qwen3-rerank", api_key=KEY),
         )
     }
 

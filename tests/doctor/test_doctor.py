@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import qwen3_vllm
+from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm._core.vllm_api.calls import ServedModel
 from qwen3_vllm.cli import app
 from qwen3_vllm.doctor import Check, as_json, examine, samples
@@ -66,7 +67,8 @@ class WebPage(FakeVLLM):
 
 def checks_of(server: FakeVLLM, role: str, api_key: str | None = None) -> dict[str, Check]:
     with serve(server) as running:
-        found = examine(**{f"{role}_url": running.base_url}, api_key=api_key, timeout=10)
+        kind = EmbeddingClient if role == "embedding" else RerankClient
+        found = examine(kind(base_url=running.base_url, api_key=api_key, timeout=10, max_retries=1))
     return {check.name: check for check in found}
 
 
@@ -149,7 +151,9 @@ def test_a_proxy_that_passes_on_little_is_told_from_a_broken_server() -> None:
 
 
 def test_nothing_at_the_address_is_a_failed_check() -> None:
-    checks = examine(embedding_url="http://127.0.0.1:9/v1", reranker_url="http://127.0.0.1:9")
+    nobody = {"base_url": "http://127.0.0.1:9", "max_retries": 0}
+
+    checks = examine(EmbeddingClient(**nobody), RerankClient(**nobody))
 
     assert [(check.name, check.status) for check in checks] == [
         ("embedding.reachable", "fail"),
@@ -354,8 +358,8 @@ def test_a_page_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> Non
 def test_each_of_several_addresses_is_examined_and_a_stranger_among_them_named() -> None:
     fakes = [FakeVLLM("embedding"), FakeVLLM("embedding", seed="other weights")]
     with serve(fakes[0]) as right, serve(fakes[1]) as other, serve(fakes[0]) as twin:
-        good = examine(embedding_url=[right.base_url, twin.base_url])
-        bad = examine(embedding_url=f"{right.base_url},{other.base_url}")
+        good = examine(EmbeddingClient(base_url=[right.base_url, twin.base_url]))
+        bad = examine(EmbeddingClient(base_url=f"{right.base_url},{other.base_url}"))
 
     assert {check.name.split(" ")[0] for check in good[:-1]} == {right.base_url, twin.base_url}
     assert (good[-1].name, good[-1].status) == ("embedding.addresses", "ok")

@@ -5,6 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm.cli import app
 from qwen3_vllm.doctor import Check, examine
 from tests.fake_vllm import RIGHT_TEMPLATE, FakeVLLM
@@ -16,10 +17,11 @@ V1 = ("/v1/",)
 NO_ENCODING = {"encoding_format": ANY, "embed_dtype": ANY, "endianness": ANY}
 
 
-def checks_of(gateway: Gateway, role: str, **options: str) -> dict[str, Check]:
+def checks_of(gateway: Gateway, role: str, model: str | None = None) -> dict[str, Check]:
     with serve(gateway) as server:
         address = server.base_url + (gateway.base if gateway.base != "/v1" else "")
-        found = examine(**{f"{role}_url": address}, timeout=10, **options)
+        kind = EmbeddingClient if role == "embedding" else RerankClient
+        found = examine(kind(base_url=address, model=model, timeout=10, max_retries=1))
     return {check.name.removeprefix(f"{role}."): check for check in found}
 
 
@@ -99,7 +101,7 @@ def test_a_model_that_is_not_listed_can_be_named() -> None:
     gateway = Gateway(EMBEDDING, names=("team/embed",), blocks=("/v1/models",), refusal=(401, "JSON"))
 
     assert checks_of(gateway, "embedding")["reachable"].status == "fail"
-    checks = checks_of(gateway, "embedding", embedding_model="team/embed")
+    checks = checks_of(gateway, "embedding", "team/embed")
     assert checks["model"].status == "warn"
     assert "model='team/embed'" in checks["model"].advice
     assert checks["key"].status == "ok"  # what the gateway refuses to everybody wants no key

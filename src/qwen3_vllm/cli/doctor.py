@@ -6,12 +6,13 @@ import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm import doctor as doctoring
 from qwen3_vllm.cli._terminal import (
     EXIT_FAILED,
@@ -26,6 +27,7 @@ from qwen3_vllm.cli._terminal import (
 from qwen3_vllm.errors import Qwen3VLLMError
 
 _EXIT_MOVED = 3
+_FIXED_TEXTS = "fixed texts"
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
 
 
@@ -69,42 +71,22 @@ def doctor(
     Example: `qwen3-vllm doctor --embedding-url http://127.0.0.1:8000/v1`
     """
     key = _read_key(api_key_file)
-    embedding: str | Sequence[str] | None = embedding_url or None
-    reranker: str | Sequence[str] | None = reranker_url or None
+    both = not embedding_url and not reranker_url
     logging.getLogger("qwen3_vllm").setLevel(logging.ERROR)  # what is retried ends up in a check
-    if embedding is None and reranker is None:
-        embedding, reranker = doctoring.default_embedding_url(), doctoring.default_reranker_url()
-    moved = False
     with errors_in_one_line(), err.status("examining the servers"):
         before = doctoring.read_reference(against) if against is not None else None
-        checks = doctoring.examine(
-            embedding_url=embedding,
-            reranker_url=reranker,
-            embedding_model=embedding_model,
-            reranker_model=reranker_model,
-            api_key=key,
-            timeout=timeout,
-        )
+        options: dict[str, Any] = {"api_key": key, "timeout": timeout, "max_retries": 1}
+        clients: list[EmbeddingClient | RerankClient] = []
+        if embedding_url or both:
+            clients.append(EmbeddingClient(base_url=embedding_url or None, model=embedding_model, **options))
+        if reranker_url or both:
+            clients.append(RerankClient(base_url=reranker_url or None, model=reranker_model, **options))
+        checks = doctoring.examine(*clients)
+        moved = False
         if save is not None or before is not None:
-            try:
-                now = doctoring.reference(
-                    embedding_url=embedding,
-                    reranker_url=reranker,
-                    embedding_model=embedding_model,
-                    reranker_model=reranker_model,
-                    api_key=key,
-                    timeout=timeout,
-                    like=before,
-                )
-            except Qwen3VLLMError as error:
-                advice = "See the checks above; nothing was saved or compared"
-                checks.append(doctoring.Check("fixed texts", "fail", str(error), advice))
-            else:
-                compared = doctoring.compare(before, now) if before is not None else []
-                moved = any(check.status == "fail" for check in compared)
-                checks += compared
-                if save is not None:
-                    _save(now, save)
+            compared = _compare(clients, before, save)
+            moved = any(check.status == "fail" and check.name != _FIXED_TEXTS for check in compared)
+            checks += compared
     if as_json:
         print_json(doctoring.as_json(checks))
     else:
@@ -122,11 +104,21 @@ def doctor(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _save(reference: doctoring.Reference, file: Path) -> None:
+def _compare(
+    clients: Sequence[EmbeddingClient | RerankClient], before: doctoring.Reference | None, save: Path | None
+) -> list[doctoring.Check]:
+    """Take the vectors and scores of fixed texts, to save them and to compare them with earlier ones."""
     try:
-        reference.write(file)
-    except OSError as error:
-        fail(f"cannot write {file}: {error.strerror}", EXIT_REFUSED)
+        now = doctoring.take_reference(*clients, like=before)
+    except Qwen3VLLMError as error:
+        advice = "See the checks above; nothing was saved or compared"
+        return [doctoring.Check(_FIXED_TEXTS, "fail", str(error), advice)]
+    if save is not None:
+        try:
+            now.write(save)
+        except OSError as error:
+            fail(f"cannot write {save}: {error.strerror}", EXIT_REFUSED)
+    return doctoring.compare(before, now) if before is not None else []
 
 
 def _read_key(file: Path | None) -> str | None:

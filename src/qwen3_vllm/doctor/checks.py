@@ -11,8 +11,10 @@ from pydantic import SecretStr
 from qwen3_vllm import errors
 from qwen3_vllm._core.capabilities import try_all
 from qwen3_vllm._core.client import Client, transport_of, try_once
+from qwen3_vllm._core.embedding.client import EmbeddingClient
 from qwen3_vllm._core.http.flow import Flow, send, send_one
 from qwen3_vllm._core.http.transport import Transport
+from qwen3_vllm._core.reranking.client import RerankClient
 from qwen3_vllm._core.settings import ServerSettings
 from qwen3_vllm._core.vllm_api.calls import Call
 
@@ -119,8 +121,9 @@ class Examination:
                 return "Look into the server's log"
 
 
-def examine_together(section: str, client: Client[Any]) -> list[Check]:
+def examine_together(client: EmbeddingClient | RerankClient) -> list[Check]:
     """Look whether all addresses of a client serve one model."""
+    section = "embedding" if isinstance(client, EmbeddingClient) else "reranker"
     examination = Examination(section, client, "")
     with examination.checking("addresses", "Serve one model, with the same weights, at all addresses"):
         try_once(client)

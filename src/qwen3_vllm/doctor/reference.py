@@ -98,27 +98,28 @@ def read_reference(file: Path) -> Reference:
         ) from None
 
 
-def take_reference(
-    embedding: EmbeddingClient | None, reranker: RerankClient | None, like: Reference | None = None
-) -> Reference:
-    """Ask servers for the vectors and scores of fixed texts: those of `like`, or else this package's own.
+def take_reference(*clients: EmbeddingClient | RerankClient, like: Reference | None = None) -> Reference:
+    """Take vectors and scores of fixed texts, to `compare` with those of another day.
 
     Each text travels alone, so that no batch rounds one run otherwise than the next.
+
+    Args:
+        clients: One of an embedding server, one of a reranker, or both.
+        like: Take those of the same texts; None: of this package's own.
 
     Raises:
         Qwen3VLLMError: A server returns none.
     """
     vectors = scores = None
-    if embedding is not None:
-        texts = _texts() if like is None or like.embedding is None else like.embedding.texts
-        vectors = KeptVectors(
-            model=_served(embedding), texts=texts, vectors=[_vector(embedding, *each) for each in texts]
-        )
-    if reranker is not None:
-        pairs = list(samples.PAIRS) if like is None or like.reranker is None else like.reranker.pairs
-        scores = KeptScores(
-            model=_served(reranker), pairs=pairs, scores=[_score(reranker, *each) for each in pairs]
-        )
+    for client in clients:
+        model = _served(client)
+        if isinstance(client, EmbeddingClient):
+            texts = _texts() if like is None or like.embedding is None else like.embedding.texts
+            numbers = [_vector(client, *each) for each in texts]
+            vectors = KeptVectors(model=model, texts=texts, vectors=numbers)
+        else:
+            pairs = list(samples.PAIRS) if like is None or like.reranker is None else like.reranker.pairs
+            scores = KeptScores(model=model, pairs=pairs, scores=[_score(client, *each) for each in pairs])
     return Reference(kind="doctor reference", format=1, embedding=vectors, reranker=scores)
 
 
