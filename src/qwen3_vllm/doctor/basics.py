@@ -1,6 +1,8 @@
 """What any server is asked first: is it there, what does it serve, whom does it let in."""
 
 import time
+from collections.abc import Callable
+from statistics import median
 from urllib.parse import urlsplit
 
 from packaging.version import InvalidVersion, Version
@@ -11,6 +13,7 @@ from qwen3_vllm._core.loopback import is_loopback
 from qwen3_vllm._core.releases import OLDEST
 from qwen3_vllm._core.vllm_api.calls import Call, ServedModel, models, tokenize, version
 from qwen3_vllm.doctor.checks import Examination
+from qwen3_vllm.doctor.samples import LATENCY_QUERY
 
 _SHORT_CONTEXT = 512
 _CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
@@ -40,7 +43,7 @@ def examine_basics(examination: Examination, name: str | None) -> ServedModel | 
         name: The model that does the role's work, or that the user named; None where that is not known.
     """
     served = None
-    with examination.checking("reachable"):
+    with examination.checking("reachable") as note:
         start = time.perf_counter()
         listed = examination.ask_if_there(models())
         milliseconds = 1e3 * (time.perf_counter() - start)
@@ -49,7 +52,7 @@ def examine_basics(examination: Examination, name: str | None) -> ServedModel | 
             raise listed
         if name is None and not lines:
             raise errors.WrongServerError(f"{examination.root} lists no model at /v1/models")
-        examination.note("reachable", "ok", f"{examination.root} answers in {milliseconds:.0f} ms")
+        note("ok", f"{examination.root} answers in {milliseconds:.0f} ms")
         served = next((line for line in lines if name in (None, line.name)), ServedModel(str(name), None))
     if served is not None:
         _version(examination)
@@ -107,26 +110,24 @@ def _context(examination: Examination, served: ServedModel) -> None:
 
 def examine_tokenizer(examination: Examination, model: str) -> int:
     """Check that Qwen3's control tokens are single tokens there; gives the id of the first of them."""
-    with examination.checking("tokenizer"):
+    with examination.checking("tokenizer") as note:
         text = "".join(_CONTROL_TOKENS)
         seen = examination.ask_if_there(tokenize(model, text, add_special_tokens=False))
         if isinstance(seen, errors.Qwen3VLLMError):
             advice = "Let the proxy pass on POST /tokenize; until then long texts are cut less exactly"
-            examination.note("tokenizer", "warn", f"could not check: no /tokenize ({seen})", advice)
+            note("warn", f"could not check: no /tokenize ({seen})", advice)
             return FIRST_CONTROL_ID
         expected = _control_ids(FIRST_CONTROL_ID)
         if seen == _control_ids(DEMO_FIRST_CONTROL_ID):
-            examination.note(
-                "tokenizer", "ok", "the small one of this project's demo models: not for real use"
-            )
+            note("ok", "the small one of this project's demo models: not for real use")
             return DEMO_FIRST_CONTROL_ID
         if seen == expected:
-            examination.note("tokenizer", "ok", "Qwen3's")
+            note("ok", "Qwen3's")
         else:
             ids = ", ".join(map(str, seen[:8])) + (", …" if len(seen) > 8 else "")
             words = f"not Qwen3's: {' '.join(_CONTROL_TOKENS)} are tokens {ids}, not {expected}"
             advice = f"Serve a Qwen3 model with its own tokenizer files: {examination.start}"
-            examination.note("tokenizer", "fail", words, advice)
+            note("fail", words, advice)
     return FIRST_CONTROL_ID
 
 
@@ -138,6 +139,25 @@ def control_tokens(examination: Examination, model: str, text: str, first: int) 
     """How many tokens of `text` act as control tokens, whose ids start at `first`; None without /tokenize."""
     ids = examination.ask_if_there(tokenize(model, text, add_special_tokens=False))
     return None if isinstance(ids, errors.Qwen3VLLMError) else sum(token >= first for token in ids)
+
+
+def examine_latency(
+    examination: Examination,
+    noun: str,
+    ask_one: Callable[[str], object],
+    ask_hundred: Callable[[str], object],
+) -> None:
+    """Time calls about one text, and one about a hundred of them; each is given a query of its own."""
+    with examination.checking("latency") as note:
+        one = [_milliseconds(ask_one, f"{LATENCY_QUERY} ({number})") for number in range(5)]
+        hundred = _milliseconds(ask_hundred, LATENCY_QUERY)
+        note("ok", f"one {noun} {median(one):.1f} ms, 100 documents {hundred:.0f} ms")
+
+
+def _milliseconds(ask: Callable[[str], object], query: str) -> float:
+    start = time.perf_counter()
+    ask(query)
+    return 1e3 * (time.perf_counter() - start)
 
 
 def _guarding(examination: Examination, served: ServedModel | None) -> None:

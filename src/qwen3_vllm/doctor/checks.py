@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal, TypeVar
+from functools import cached_property, partial
+from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import SecretStr
 
@@ -20,6 +20,7 @@ from qwen3_vllm._core.vllm_api.calls import Call
 
 T = TypeVar("T")
 Status = Literal["ok", "warn", "fail", "skip"]
+Values = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,13 @@ class Check:
     status: Status
     seen: str
     advice: str = ""
-    values: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    values: Values = field(default_factory=dict)
+
+
+class Note(Protocol):
+    """Notes what was found in one check."""
+
+    def __call__(self, status: Status, seen: str, advice: str = "", values: Values | None = None) -> None: ...
 
 
 class Examination:
@@ -71,22 +78,18 @@ class Examination:
         return bool(self.settings.api_key)
 
     def note(
-        self,
-        name: str,
-        status: Status,
-        seen: str,
-        advice: str = "",
-        values: Mapping[str, Sequence[float]] | None = None,
+        self, name: str, status: Status, seen: str, advice: str = "", values: Values | None = None
     ) -> None:
         self.checks.append(Check(f"{self._section}.{name}", status, seen, advice, values or {}))
 
     @contextmanager
-    def checking(self, name: str, advice: str = "") -> Iterator[None]:
-        """Turn an error of the block into a failed check `name`."""
+    def checking(self, name: str, advice: str = "") -> Iterator[Note]:
+        """Yield what notes the check `name`; an error of the block fails it."""
+        note: Note = partial(self.note, name)
         try:
-            yield
+            yield note
         except errors.Qwen3VLLMError as error:
-            self.note(name, "fail", str(error), advice or self._what_to_do(error))
+            note("fail", str(error), advice or self._what_to_do(error))
 
     def run(self, flow: Flow[T]) -> T:
         return self._transport.run(flow)
@@ -125,7 +128,9 @@ def examine_together(client: EmbeddingClient | RerankClient) -> list[Check]:
     """Look whether all addresses of a client serve one model."""
     section = "embedding" if isinstance(client, EmbeddingClient) else "reranker"
     examination = Examination(section, client, "")
-    with examination.checking("addresses", "Serve one model, with the same weights, at all addresses"):
+    with examination.checking(
+        "addresses", "Serve one model, with the same weights, at all addresses"
+    ) as note:
         try_once(client)
-        examination.note("addresses", "ok", "all that can be reached serve one model")
+        note("ok", "all that can be reached serve one model")
     return examination.checks

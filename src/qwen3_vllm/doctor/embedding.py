@@ -1,6 +1,5 @@
 """Examine an embedding server."""
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +14,7 @@ from qwen3_vllm._core.official_models import official_name
 from qwen3_vllm._core.vllm_api.calls import Call, ServedModel, TokenIds, tokenize
 from qwen3_vllm._core.vllm_api.embeddings import Vectors, embed, embed_unchecked
 from qwen3_vllm.doctor import samples
-from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_tokenizer
+from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_latency, examine_tokenizer
 from qwen3_vllm.doctor.checks import Check, Examination
 from qwen3_vllm.doctor.gateway import embedding_through_gateway
 
@@ -53,11 +52,11 @@ def examine_embedding(client: EmbeddingClient) -> list[Check]:
 def _embeds(
     examination: Examination, server: EmbeddingServer | errors.Qwen3VLLMError
 ) -> NDArray[np.float32] | None:
-    with examination.checking("serves embeddings", f"Start a server for them: {START}"):
+    with examination.checking("serves embeddings", f"Start a server for them: {START}") as note:
         if isinstance(server, errors.Qwen3VLLMError):
             raise server
         vectors = examination.ask(_unchecked(server, [samples.LONG_TEXT]))
-        examination.note("serves embeddings", "ok", f"{vectors.shape[1]} dimensions")
+        note("ok", f"{vectors.shape[1]} dimensions")
         vector: NDArray[np.float32] = vectors[0]
         return vector
     return None
@@ -85,35 +84,35 @@ def _dimensions(examination: Examination, server: EmbeddingServer, whole: NDArra
         f"Nothing to do for this client, it cuts vectors itself. For others: {START}, or vLLM's "
         "--hf-overrides '{\"is_matryoshka\": true}'"
     )
-    with examination.checking("dimensions"):
+    with examination.checking("dimensions") as note:
         call = embed(server.model, [samples.LONG_TEXT], encoding=server.json_encoding, dimensions=fewer)
         vectors = examination.ask_if_there(call)
         if isinstance(vectors, errors.Qwen3VLLMError):
-            examination.note("dimensions", "warn", "the server refuses `dimensions`", advice)
+            note("warn", "the server refuses `dimensions`", advice)
             return
         cut = vectors[0]
         if len(cut) != fewer:
-            examination.note("dimensions", "warn", "the server ignores `dimensions`", advice)
+            note("warn", "the server ignores `dimensions`", advice)
         elif (cosine := _cosine(cut, whole[:fewer])) < _SAME:
             seen = f"{fewer} of them are not the first of {len(whole)} (cosine {cosine:.4f})"
-            examination.note("dimensions", "fail", seen, "Do not ask this server for `dimensions`")
+            note("fail", seen, "Do not ask this server for `dimensions`")
         else:
-            examination.note("dimensions", "ok", f"{fewer} of {len(whole)} on request")
+            note("ok", f"{fewer} of {len(whole)} on request")
 
 
 def _end_token(examination: Examination, server: EmbeddingServer, end: int) -> None:
     """Embed a text, its tokens, and its tokens without the end token: only the last may differ."""
-    with examination.checking("end token"):
+    with examination.checking("end token") as note:
         whole = examination.ask_if_there(tokenize(server.model, samples.LONG_TEXT))
         if isinstance(whole, errors.Qwen3VLLMError):
-            examination.note("end token", "skip", "could not check: no /tokenize")
+            note("skip", "could not check: no /tokenize")
             return
         bare = examination.ask(tokenize(server.model, samples.LONG_TEXT, add_special_tokens=False))
         if whole != [*bare, end]:
             added = whole[len(bare) :] or "nothing"
             seen = f"the tokenizer adds {added}, not [{end}], <|endoftext|>"
             advice = "Serve a Qwen3-Embedding checkpoint with its own tokenizer files, unchanged"
-            examination.note("end token", "fail", seen, advice)
+            note("fail", seen, advice)
             return
         (text,) = examination.ask(_unchecked(server, [samples.LONG_TEXT]))
         uncut, cut = (examination.ask(_unchecked(server, [ids]))[0] for ids in (whole, bare))
@@ -121,57 +120,53 @@ def _end_token(examination: Examination, server: EmbeddingServer, end: int) -> N
         seen = f"cosine of a text with its tokens {same:.4f}, and without the end token {moved:.4f}"
         if same < _SAME:
             advice = "The server changes texts or tokens on their way: is there a chat template, or a proxy?"
-            examination.note("end token", "fail", seen, advice)
+            note("fail", seen, advice)
         elif moved > _UNMOVED:
             advice = f"Pool the last token: start it with `{START}`, without a pooling type of your own"
-            examination.note("end token", "fail", f"{seen}: other tokens are pooled", advice)
+            note("fail", f"{seen}: other tokens are pooled", advice)
         else:
-            examination.note("end token", "ok", seen)
+            note("ok", seen)
 
 
 def _instruction(examination: Examination, client: EmbeddingClient) -> None:
-    with examination.checking("instruction"):
+    with examination.checking("instruction") as note:
         query = samples.QUERIES[:1]
         with_it, without = client.embed_queries(query)[0], client.embed_queries(query, instruction="")[0]
         cosine = _cosine(with_it, without)
         if cosine < _SAME:
-            examination.note("instruction", "ok", f"moves a query to cosine {cosine:.3f}")
+            note("ok", f"moves a query to cosine {cosine:.3f}")
         else:
             advice = "Something before the model drops what stands before the query: look at proxies"
-            examination.note("instruction", "fail", f"moves a query by nothing (cosine {cosine:.4f})", advice)
+            note("fail", f"moves a query by nothing (cosine {cosine:.4f})", advice)
 
 
 def _control_tokens(examination: Examination, model: str, first: int) -> None:
-    with examination.checking("control tokens"):
+    with examination.checking("control tokens") as note:
         raw = control_tokens(examination, model, samples.FORGED, first)
         sent = control_tokens(examination, model, prompts.embedding_document(samples.FORGED), first)
         if raw is None or sent is None:
-            examination.note("control tokens", "skip", "could not check: no /tokenize")
+            note("skip", "could not check: no /tokenize")
             return
         seen = f"a text with {raw} of them reaches the model with {sent} through this client"
         advice = "Report this: a control token that this package does not know"
-        examination.note("control tokens", "fail" if sent else "ok", seen, advice if sent else "")
+        note("fail" if sent else "ok", seen, advice if sent else "")
 
 
 def _latency(examination: Examination, client: EmbeddingClient) -> None:
-    with examination.checking("latency"):
-        times = []
-        for number in range(5):
-            start = time.perf_counter()
-            client.embed_queries([f"{samples.LATENCY_QUERY} ({number})"])
-            times.append(1e3 * (time.perf_counter() - start))
-        start = time.perf_counter()
-        client.embed_documents(samples.hundred_documents())
-        seconds = time.perf_counter() - start
-        seen = f"one query {np.median(times):.1f} ms, 100 documents {1e3 * seconds:.0f} ms"
-        examination.note("latency", "ok", seen)
+    documents = samples.hundred_documents()
+    examine_latency(
+        examination,
+        "query",
+        lambda query: client.embed_queries([query]),
+        lambda _: client.embed_documents(documents),
+    )
 
 
 def _published(examination: Examination, client: EmbeddingClient, served: ServedModel) -> None:
     if not samples.is_official(served, _OFFICIAL):
         examination.note("published numbers", "skip", f"known for {_OFFICIAL} only")
         return
-    with examination.checking("published numbers"):
+    with examination.checking("published numbers") as note:
         queries, documents = (
             client.embed_queries(samples.CARD_QUERIES, instruction=prompts.DEFAULT_INSTRUCTION),
             client.embed_documents(samples.CARD_DOCUMENTS),
@@ -182,13 +177,13 @@ def _published(examination: Examination, client: EmbeddingClient, served: Served
             f"{', '.join(f'{value:.4f}' for value in cosines.ravel())}: {off:.4f} off the model card at most"
         )
         if off <= samples.CARD_TOLERANCE:
-            examination.note("published numbers", "ok", seen)
+            note("ok", seen)
         else:
             advice = (
                 "Download the model again (qwen3-vllm download embedding); look at --dtype, quantization and "
                 "--pooler-config"
             )
-            examination.note("published numbers", "fail", seen, advice)
+            note("fail", seen, advice)
 
 
 def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -12,7 +12,7 @@ from qwen3_vllm._core.reranking.client import RerankClient
 from qwen3_vllm._core.reranking.relearn import ask_most as ask_most_pairs
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.vllm_api.calls import tokenize
-from qwen3_vllm.doctor.checks import Examination
+from qwen3_vllm.doctor.checks import Examination, Note
 
 _NO_TOKENIZE = "Let the gateway pass on POST /tokenize"
 
@@ -21,28 +21,28 @@ def embedding_through_gateway(
     examination: Examination, client: EmbeddingClient, server: EmbeddingServer
 ) -> None:
     """Note the encoding, the texts per request and who cuts long texts."""
-    with examination.checking("encoding"):
+    with examination.checking("encoding") as note:
         if server.encoding in ("bytes_only", "base64"):
-            examination.note("encoding", "ok", server.encoding)
+            note("ok", server.encoding)
         else:
             seen = f"JSON numbers only (encoding_format {server.encoding})"
             advice = (
                 "Let the gateway pass on encoding_format base64: as numbers, vectors are several times larger"
             )
-            examination.note("encoding", "warn", seen, advice)
+            note("warn", seen, advice)
     batch_size = client.settings.batch_size
-    with examination.checking("texts per request"):
+    with examination.checking("texts per request") as note:
         most = examination.run(ask_most_texts(batch_size, lambda count: server.question(["a"] * count)))
-        _note_most(examination, most, batch_size)
-    with examination.checking("long texts"):
+        _note_most(note, most, batch_size)
+    with examination.checking("long texts") as note:
         if _counts(examination, server.model):
-            examination.note("long texts", "ok", "counted by /tokenize, and cut as Transformers cuts")
+            note("ok", "counted by /tokenize, and cut as Transformers cuts")
         elif examination.run(cuts_inputs(server)):
-            examination.note("long texts", "warn", "cut by the server: no /tokenize", _NO_TOKENIZE)
+            note("warn", "cut by the server: no /tokenize", _NO_TOKENIZE)
         else:
             seen = "cut by their bytes once refused: neither /tokenize nor truncate_prompt_tokens"
             advice = f"{_NO_TOKENIZE}, or the field truncate_prompt_tokens"
-            examination.note("long texts", "warn", seen, advice)
+            note("warn", seen, advice)
 
 
 def reranker_through_gateway(examination: Examination, client: RerankClient, server: RerankServer) -> None:
@@ -73,23 +73,23 @@ def reranker_through_gateway(examination: Examination, client: RerankClient, ser
     else:
         examination.note("token counts", "ok", "responses report tokens")
     batch_size = client.settings.batch_size
-    with examination.checking("texts per request"):
-        _note_most(examination, examination.run(ask_most_pairs(server, batch_size)), batch_size)
-    with examination.checking("long documents"):
+    with examination.checking("texts per request") as note:
+        _note_most(note, examination.run(ask_most_pairs(server, batch_size)), batch_size)
+    with examination.checking("long documents") as note:
         if _counts(examination, server.model):
-            examination.note("long documents", "ok", "counted by /tokenize, and cut as Qwen's reference cuts")
+            note("ok", "counted by /tokenize, and cut as Qwen's reference cuts")
         else:
             seen = "cut by their bytes once refused: no /tokenize"
             advice = f'{_NO_TOKENIZE}, or pass tokenizer="…/tokenizer.json" to count here'
-            examination.note("long documents", "warn", seen, advice)
+            note("warn", seen, advice)
 
 
-def _note_most(examination: Examination, most: int, batch_size: int) -> None:
+def _note_most(note: Note, most: int, batch_size: int) -> None:
     if most >= batch_size:
-        examination.note("texts per request", "ok", f"{batch_size} or more")
+        note("ok", f"{batch_size} or more")
     else:
         advice = f"Pass batch_size={most}, which saves each new client the requests to find it out"
-        examination.note("texts per request", "warn", f"{most} at most", advice)
+        note("warn", f"{most} at most", advice)
 
 
 def _counts(examination: Examination, model: str) -> bool:

@@ -13,6 +13,7 @@ from qwen3_vllm import __version__, errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.embedding.client import EmbeddingClient
 from qwen3_vllm._core.reranking.client import RerankClient
+from qwen3_vllm._core.reranking.logits import logits
 from qwen3_vllm._core.vllm_api.calls import models
 from qwen3_vllm.doctor import samples
 from qwen3_vllm.doctor.checks import Check, Examination
@@ -26,8 +27,6 @@ _ROUNDING_DISTANCE = 2e-3
 # differ by 0.35; that a prompt which is not Qwen3's moves some by several units is an estimate.
 _SAME_LOG_ODDS = 0.02
 _ROUNDING_LOG_ODDS = 0.5
-# float32 holds no more of a score near 1, and log-odds there are noise.
-_LEAST_SCORE = 1e-6
 
 Role = Literal["query", "document"]
 _Score = Annotated[float, Field(ge=0, le=1)]
@@ -192,7 +191,7 @@ def _compare_vectors(before: KeptVectors, now: KeptVectors) -> Check:
 
 def _compare_scores(before: KeptScores, now: KeptScores) -> Check:
     name = "reranker.unchanged"
-    apart: NDArray[np.float64] = np.abs(_log_odds(now.scores) - _log_odds(before.scores))
+    apart: NDArray[np.float64] = np.abs(logits(now.scores) - logits(before.scores))
     most = float(apart.max())
     values = {"differences of log-odds": apart.tolist()}
     seen = (
@@ -212,9 +211,3 @@ def _compare_scores(before: KeptScores, now: KeptScores) -> Check:
 
 def _renamed(before: str, now: str) -> str:
     return "" if before == now else f"; the model is {now!r}, was {before!r}"
-
-
-def _log_odds(scores: list[float]) -> NDArray[np.float64]:
-    p = np.array(scores).clip(_LEAST_SCORE, 1 - _LEAST_SCORE)
-    odds: NDArray[np.float64] = np.log(p / (1 - p))
-    return odds

@@ -1,6 +1,5 @@
 """Examine a reranker."""
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,11 +10,12 @@ from qwen3_vllm._core import prompts
 from qwen3_vllm._core.official_models import official_name
 from qwen3_vllm._core.reranking.client import RerankClient, server_of
 from qwen3_vllm._core.reranking.flows import START
+from qwen3_vllm._core.reranking.logits import logits
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.vllm_api.calls import ServedModel
 from qwen3_vllm._core.vllm_api.scores import classify, score_by
 from qwen3_vllm.doctor import samples
-from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_tokenizer
+from qwen3_vllm.doctor.basics import control_tokens, examine_basics, examine_latency, examine_tokenizer
 from qwen3_vllm.doctor.checks import Check, Examination
 from qwen3_vllm.doctor.gateway import reranker_through_gateway
 
@@ -50,10 +50,10 @@ def examine_reranker(client: RerankClient) -> list[Check]:
 
 
 def _kind(examination: Examination, server: RerankServer | errors.Qwen3VLLMError) -> None:
-    with examination.checking("is a Qwen3 reranker", f"Start one: {START}"):
+    with examination.checking("is a Qwen3 reranker", f"Start one: {START}") as note:
         if isinstance(server, errors.Qwen3VLLMError):
             raise server
-        examination.note("is a Qwen3 reranker", "ok", "scores pairs, and each its own way")
+        note("ok", "scores pairs, and each its own way")
 
 
 def _template(examination: Examination, server: RerankServer) -> None:
@@ -87,7 +87,7 @@ def _scores(examination: Examination, client: RerankClient, server: RerankServer
     if not server.classifies:
         examination.note("scores", "skip", "the server takes no finished prompts (/classify) to compare with")
         return
-    with examination.checking("scores"):
+    with examination.checking("scores") as note:
         prompts_by_way: dict[str, list[str]] = {}
         for query, document in samples.PAIRS:
             for way, prompt in samples.wrong_prompts(query, document).items():
@@ -100,10 +100,10 @@ def _scores(examination: Examination, client: RerankClient, server: RerankServer
         values = {"through this client": ours.tolist()} | {way: by_way[way].tolist() for way in wrong}
         if _differ(ours, by_way[right]):
             advice = "Report this: this client sends this server a prompt that is not Qwen3's"
-            examination.note("scores", "fail", "not those of Qwen3's prompt", advice, values)
+            note("fail", "not those of Qwen3's prompt", advice, values)
         else:
             seen = f"those of Qwen3's prompt. Wrong prompts move P(yes) by up to: {moved}"
-            examination.note("scores", "ok", seen, values=values)
+            note("ok", seen, values=values)
 
 
 def _classified(
@@ -115,30 +115,28 @@ def _classified(
 
 
 def _instruction(examination: Examination, client: RerankClient, server: RerankServer) -> None:
-    with examination.checking("instruction"):
+    with examination.checking("instruction") as note:
         query, documents = samples.QUERIES[0], samples.DOCUMENTS
         default = client.score(query, documents, instruction=prompts.DEFAULT_INSTRUCTION)
         other = client.score(query, documents, instruction=samples.OTHER_INSTRUCTION)
-        moved = float(np.abs(_logits(default) - _logits(other)).max())
+        moved = float(np.abs(logits(default) - logits(other)).max())
         right = True
         if server.classifies:
             finished = [prompts.rerank_prompt(query, text, samples.OTHER_INSTRUCTION) for text in documents]
             right = not _differ(other, _classified(examination, server, finished))
         if moved < 1e-3:
             advice = "Restart the server without --chat-template; this client then writes the prompt"
-            examination.note("instruction", "fail", "has no effect", advice)
+            note("fail", "has no effect", advice)
         elif not right:
             advice = "Report this: the instruction does not reach the model as Qwen3's prompt has it"
-            examination.note(
-                "instruction", "fail", "changes the score, but not as Qwen3's prompt would", advice
-            )
+            note("fail", "changes the score, but not as Qwen3's prompt would", advice)
         else:
-            examination.note("instruction", "ok", f"moves a logit by up to {moved:.2f}")
+            note("ok", f"moves a logit by up to {moved:.2f}")
 
 
 def _control_tokens(examination: Examination, client: RerankClient, server: RerankServer, first: int) -> None:
     """A document that closes the prompt and answers yes must score as its own words do."""
-    with examination.checking("control tokens"):
+    with examination.checking("control tokens") as note:
         query, instruction = samples.QUERIES[0], prompts.DEFAULT_INSTRUCTION
         forged = float(client.score(query, [samples.FORGED], instruction=instruction)[0])
         seen = f"a document that answers for the model scores {forged:.2g} through this client"
@@ -160,7 +158,7 @@ def _control_tokens(examination: Examination, client: RerankClient, server: Rera
             words = prompts.rerank_prompt(query, samples.FORGED, instruction)
             safe = not _differ([forged], _classified(examination, server, [words]))
         advice = "" if safe else "Report this: hostile text can act through this client on this server"
-        examination.note("control tokens", "ok" if safe else "fail", seen, advice)
+        note("ok" if safe else "fail", seen, advice)
 
 
 def _unguarded_tail(document: str) -> str:
@@ -168,47 +166,35 @@ def _unguarded_tail(document: str) -> str:
 
 
 def _latency(examination: Examination, client: RerankClient) -> None:
-    with examination.checking("latency"):
-        documents = samples.hundred_documents()
-        times = []
-        for number in range(5):
-            start = time.perf_counter()
-            client.score(f"{samples.LATENCY_QUERY} ({number})", documents[:1])
-            times.append(1e3 * (time.perf_counter() - start))
-        start = time.perf_counter()
-        client.score(samples.LATENCY_QUERY, documents)
-        milliseconds = 1e3 * (time.perf_counter() - start)
-        seen = f"one document {np.median(times):.1f} ms, 100 documents {milliseconds:.0f} ms"
-        examination.note("latency", "ok", seen)
+    documents = samples.hundred_documents()
+    examine_latency(
+        examination,
+        "document",
+        lambda query: client.score(query, documents[:1]),
+        lambda query: client.score(query, documents),
+    )
 
 
 def _published(examination: Examination, client: RerankClient, served: ServedModel) -> None:
     if not samples.is_official(served, _OFFICIAL):
         examination.note("published numbers", "skip", f"known for {_OFFICIAL} only")
         return
-    with examination.checking("published numbers"):
+    with examination.checking("published numbers") as note:
         scores = client.score(
             samples.KNOWN_QUERY, samples.KNOWN_DOCUMENTS, instruction=prompts.DEFAULT_INSTRUCTION
         )
-        off = float(np.abs(_logits(scores) - _logits(samples.KNOWN_SCORES)).max())
+        off = float(np.abs(logits(scores) - logits(samples.KNOWN_SCORES)).max())
         seen = (
             f"{', '.join(f'{value:.2g}' for value in scores)} for "
             f"{', '.join(f'{value:.2g}' for value in samples.KNOWN_SCORES)}: logits {off:.2f} off at most"
         )
         if off <= samples.KNOWN_TOLERANCE:
-            examination.note("published numbers", "ok", seen)
+            note("ok", seen)
         else:
             advice = "Download the model again (qwen3-vllm download reranker); look at --dtype, quantization"
-            examination.note("published numbers", "fail", seen, advice)
-
-
-def _logits(scores: Sequence[float] | NDArray[np.float32]) -> NDArray[np.float64]:
-    # Clipped: float32 holds no more of a score near 1, and a logit there is noise.
-    p = np.asarray(scores, np.float64).clip(1e-6, 1 - 1e-6)
-    logits: NDArray[np.float64] = np.log(p / (1 - p))
-    return logits
+            note("fail", seen, advice)
 
 
 def _differ(some: Sequence[float] | NDArray[np.float32], others: NDArray[np.float32]) -> bool:
-    apart: NDArray[np.float64] = np.abs(_logits(some) - _logits(others))
+    apart: NDArray[np.float64] = np.abs(logits(some) - logits(others))
     return bool(apart.max() > _SAME_LOGIT)

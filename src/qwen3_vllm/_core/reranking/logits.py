@@ -1,7 +1,7 @@
 """Scores compared as logits, where rounding is alike for all of them. Pure."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from qwen3_vllm._core.vllm_api.scores import Scores
 
@@ -12,8 +12,9 @@ SAME_LOGIT = 0.05
 SIMILAR_LOGIT = 0.5  # what rounding alone cannot exceed
 
 
-def logits(scores: Scores) -> NDArray[np.float64]:
-    p = scores.values.astype(np.float64).clip(1e-6, 1 - 1e-6)
+def logits(scores: ArrayLike) -> NDArray[np.float64]:
+    """Log-odds of scores; clipped, as float32 holds no more of a score near 1, and they are noise there."""
+    p = np.asarray(scores, np.float64).clip(1e-6, 1 - 1e-6)
     found: NDArray[np.float64] = np.log(p / (1 - p))
     return found
 
@@ -22,4 +23,4 @@ def same(some: Scores, others: Scores, tolerance: float = SAME_LOGIT) -> bool:
     """Whether both are scores of the same prompts: as many tokens, and logits alike."""
     if some.prompt_tokens and others.prompt_tokens and some.prompt_tokens != others.prompt_tokens:
         return False
-    return bool(np.abs(logits(some) - logits(others)).max() <= tolerance)
+    return bool(np.abs(logits(some.values) - logits(others.values)).max() <= tolerance)

@@ -39,7 +39,7 @@ def fingerprint_call(server: RerankServer) -> Call[Scores]:
 
 
 def fingerprint_of(scores: Scores) -> Fingerprint:
-    return Fingerprint(scores.prompt_tokens, float(logits(scores)[0]))
+    return Fingerprint(scores.prompt_tokens, float(logits(scores.values)[0]))
 
 
 def ask_rerank_server(
@@ -166,7 +166,7 @@ def _takes_tokens(model: str) -> Flow[bool]:
 
 
 def _constant(scores: Scores) -> bool:
-    return bool(np.ptp(logits(scores)) < 1e-3)
+    return bool(np.ptp(logits(scores.values)) < 1e-3)
 
 
 def _embeds(model: str) -> Flow[bool]:

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from qwen3_vllm._core.reranking.logits import logits
+
 PROBE_TASK = "Given a question, find the passages that answer it"
 PROBE_QUERY = "What is the capital of China?"
 PROBES = (
@@ -17,9 +19,4 @@ _SAME_MODEL = 0.5
 
 def is_same_model(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
     """Whether two answers to the probes come from one model."""
-    return one.shape == other.shape and float(np.abs(_log_odds(one) - _log_odds(other)).max()) <= _SAME_MODEL
-
-
-def _log_odds(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    likely = scores.clip(1e-6, 1 - 1e-6)
-    return np.asarray(np.log(likely / (1 - likely)))
+    return one.shape == other.shape and float(np.abs(logits(one) - logits(other)).max()) <= _SAME_MODEL
