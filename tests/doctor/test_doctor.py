@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -223,6 +224,20 @@ def test_the_key_is_in_no_check() -> None:
     for server in (FakeVLLM("reranker", api_key=KEY), FakeVLLM("reranker", api_key="another")):
         checks = checks_of(server, "reranker", KEY)
         assert KEY not in json.dumps(as_json(list(checks.values())))
+
+
+def test_who_has_no_key_goes_the_way_of_the_client() -> None:
+    fake = FakeVLLM("embedding")
+    host = "http://gpu.invalid"
+
+    def proxy(request: Request) -> Reply | None:
+        return fake(replace(request, path=request.path.removeprefix(host)))
+
+    with serve(proxy) as between:
+        checks = examine(EmbeddingClient(base_url=host, proxy=between.base_url, api_key=KEY, max_retries=1))
+
+    (key,) = [check for check in checks if check.name == "embedding.key"]
+    assert (key.status, key.seen) == ("fail", "every route answers without the key")
 
 
 @pytest.mark.parametrize(

@@ -65,12 +65,8 @@ class Examination:
 
     @cached_property
     def _stranger(self) -> Transport:
-        nobody = ServerSettings(
-            base_url=self.settings.base_url,
-            api_key=SecretStr(""),
-            timeout=self.settings.timeout,
-            max_retries=0,
-        )
+        way = {name: getattr(self.settings, name) for name in ("base_url", "timeout", "verify", "proxy")}
+        nobody = ServerSettings(**way, api_key=SecretStr(""), max_retries=0)
         return Transport(nobody, start_command=self.start)
 
     @property
@@ -99,7 +95,7 @@ class Examination:
 
     def ask_if_there(self, call: Call[T]) -> T | errors.Qwen3VLLMError:
         """Ask what a server, or a gateway before it, may lack: an error says that it does, in its words."""
-        (answer,) = self._transport.run(try_all(call))
+        (answer,) = self.run(try_all(call))
         return answer
 
     def ask_as_stranger(self, *calls: Call[Any]) -> list[Any]:
