@@ -70,10 +70,8 @@ def _print_set_ups(result: Evaluation) -> None:
     for line in result.legend:
         out.print(line)
     wide = out.width >= _WIDE
-    tokens = any(each.tokens_per_query is not None for each in result.measured)
     others = [name for name in result.measured[0].metrics if name != result.metric] if wide else []
-    costs = ["ms", "embed ms", "search ms", *(["tokens"] if tokens else []), "bytes"]
-    shown = costs if wide else ["ms", "bytes"]
+    shown = list(costs_of(result, result.best)) if wide else ["ms", "bytes"]
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("", no_wrap=True)
     table.add_column("#", justify="right", no_wrap=True)
@@ -81,10 +79,10 @@ def _print_set_ups(result: Evaluation) -> None:
     table.add_column(f"{result.metric} (95 %)", no_wrap=True)
     for name in (*others, *(["loss, 95 %"] if wide else []), "p", *shown):
         table.add_column(name, justify="right", no_wrap=True)
-    for each in sorted(result.measured, key=lambda each: -each.metrics[result.metric].value):
+    for each in result.best_first:
         quality = each.metrics[result.metric]
         mark = ">" if each is result.recommended else "*" if each is result.best else ""
-        named = dict(zip(costs, costs_of(each, tokens=tokens), strict=True))
+        costs = costs_of(result, each)
         table.add_row(
             mark,
             str(each.number),
@@ -93,7 +91,7 @@ def _print_set_ups(result: Evaluation) -> None:
             *(f"{each.metrics[name].value:.3f}" for name in others),
             *([loss(each)] if wide else []),
             p_value(each),
-            *(named[name] for name in shown),
+            *(costs[name] for name in shown),
             style="bold" if mark else "",
         )
     out.print(table)

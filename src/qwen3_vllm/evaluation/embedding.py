@@ -1,21 +1,19 @@
 """Vectors of documents and queries, asked for once and kept."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
 
 from qwen3_vllm import EmbeddingClient
-from qwen3_vllm._core.client import address_of
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk import embed_stream
-from qwen3_vllm.errors import InputError, Qwen3VLLMError, WrongServerError
-from qwen3_vllm.evaluation.keeping import Rows, Times, file_name, key_of, read_json, write_json
+from qwen3_vllm.errors import InputError, Qwen3VLLMError
+from qwen3_vllm.evaluation.keeping import TIMED_CALLS, Advance, Rows, Times, check_probes, file_name, key_of
 from qwen3_vllm.evaluation.quantising import Blocks
 from qwen3_vllm.evaluation.searching import BLOCK_DOCUMENTS
 
-TIMED_CALLS = 20
 _PROBES = (
     "The quick brown fox jumps over the lazy dog.",
     "敏捷的棕色狐狸跳过懒狗。",
@@ -24,8 +22,6 @@ _PROBES = (
 # The same server repeats its vectors to 0.9999 and better; another quantisation of its model does not.
 _SAME_SERVER = 0.999
 _QUERY = 1  # the size of a timed call
-
-Advance = Callable[[int], None]
 
 
 class EmbeddedTexts:
@@ -44,7 +40,7 @@ class EmbeddedTexts:
         self.times = Times(self._folder / "times.jsonl")
         probes = client.embed_documents(_PROBES)
         self.dimensions = probes.shape[1]
-        self._check_probes(probes)
+        check_probes(self._folder / "probe.json", probes, _are_alike, client, f"other vectors than {name!r}")
 
     def documents(self, texts: Sequence[str], advance: Advance) -> Blocks:
         """Embed the texts that have no vector yet; `advance` is called with how many were done.
@@ -105,15 +101,6 @@ class EmbeddedTexts:
     def _rows(self, name: str) -> Rows:
         return self._open_files.enter_context(closing(Rows(self._folder / f"{name}.rows", self.dimensions)))
 
-    def _check_probes(self, probes: Vectors) -> None:
-        path = self._folder / "probe.json"
-        before = np.asarray(read_json(path) or [], np.float32)
-        if before.size == 0:
-            write_json(path, probes.tolist())
-        elif before.shape != probes.shape or float(np.min(np.sum(before * probes, axis=1))) < _SAME_SERVER:
-            raise WrongServerError(
-                f"{address_of(self.client)} gives other vectors than {self.name!r} gave when "
-                f"{self._folder} was begun: it is another model, whatever its name. "
-                "Give it another name (NAME=URL), or a "
-                "new folder"
-            )
+
+def _are_alike(before: Vectors, now: Vectors) -> bool:
+    return before.shape == now.shape and float(np.min(np.sum(before * now, axis=1))) >= _SAME_SERVER

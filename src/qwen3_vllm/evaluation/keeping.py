@@ -11,7 +11,7 @@ _lock                                 held while a run writes
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +20,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from qwen3_vllm._core.client import Client, address_of
 from qwen3_vllm._core.usage import count_usage
+from qwen3_vllm.errors import WrongServerError
+
+TIMED_CALLS = 20  # of each size
+Advance = Callable[[int], None]
+"""Called with how many more are done."""
 
 _KEY_BYTES = 16
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -153,16 +159,31 @@ class Times:
         return medians[last] * size / last if last else None
 
 
-def read_json(path: Path) -> Any:
-    """Content of a JSON file; None if there is none, or it is damaged."""
+def check_probes(
+    path: Path,
+    now: NDArray[np.float32],
+    are_alike: Callable[[NDArray[np.float32], NDArray[np.float32]], bool],
+    client: Client[Any],
+    otherwise: str,
+) -> None:
+    """Keep what a server answers to a few known texts, or compare it with what was kept.
+
+    Args:
+        otherwise: What it gives if that is no longer the same: "other vectors than 'NAME'".
+
+    Raises:
+        WrongServerError: It is not.
+    """
     try:
-        return orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return None
-
-
-def write_json(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_bytes(orjson.dumps(content))
-    unfinished.replace(path)
+        before = np.asarray(orjson.loads(path.read_bytes()), np.float32)
+    except (OSError, orjson.JSONDecodeError):  # none yet, or damaged
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{path.name}.part")
+        unfinished.write_bytes(orjson.dumps(now.tolist()))
+        unfinished.replace(path)
+        return
+    if not are_alike(before, now):
+        raise WrongServerError(
+            f"{address_of(client)} gives {otherwise} gave when {path.parent} was begun: it is another model, "
+            "whatever its name. Give it another name (NAME=URL), or a new folder"
+        )

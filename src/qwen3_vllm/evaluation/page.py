@@ -57,10 +57,7 @@ def report_html(evaluation: Evaluation) -> str:
 
 def _set_ups(evaluation: Evaluation) -> str:
     names = list(evaluation.measured[0].metrics)
-    tokens = any(each.tokens_per_query is not None for each in evaluation.measured)
-    costs = ["ms", "embed ms", "search ms", *(["tokens"] if tokens else []), "bytes"]
-    header = ["#", "set-up", *names, "loss, 95 %", "p", *costs]
-    ordered = sorted(evaluation.measured, key=lambda each: -each.metrics[evaluation.metric].value)
+    header = ["#", "set-up", *names, "loss, 95 %", "p", *costs_of(evaluation, evaluation.best)]
     rows = [
         (
             _class(evaluation, each),
@@ -70,10 +67,10 @@ def _set_ups(evaluation: Evaluation) -> str:
                 *(_Markup(_estimate(each.metrics[name])) for name in names),
                 loss(each),
                 p_value(each),
-                *costs_of(each, tokens=tokens),
+                *costs_of(evaluation, each).values(),
             ],
         )
-        for each in ordered
+        for each in evaluation.best_first
     ]
     legend = "".join(f"<br>{escape(line)}" for line in evaluation.legend)
     meaning = (

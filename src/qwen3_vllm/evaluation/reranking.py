@@ -1,6 +1,6 @@
 """Scores of candidates, each pair asked for once and kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -8,16 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen3_vllm import RerankClient
-from qwen3_vllm._core.client import address_of
 from qwen3_vllm._core.reranking.same_model import PROBE_QUERY, PROBE_TASK, PROBES, is_same_model
-from qwen3_vllm.errors import WrongServerError
-from qwen3_vllm.evaluation.keeping import Rows, Times, file_name, key_of, read_json, write_json
+from qwen3_vllm.evaluation.keeping import TIMED_CALLS, Advance, Rows, Times, check_probes, file_name, key_of
 from qwen3_vllm.evaluation.searching import Ranking
 
-TIMED_CALLS = 20
 _PAIRS = 1024  # scored between two writes: 32 requests of 32
 
-Advance = Callable[[int], None]
 Pool = Sequence[NDArray[np.int64]]
 """For each query, the places of its candidates in the corpus."""
 
@@ -49,7 +45,8 @@ class ScoredPairs:
         own = scores_folder(folder, name)
         task = key_of(instruction or client.settings.instruction).hex()[:12]
         self._kept = open_files.enter_context(closing(Rows(own / f"{task}.rows", 1)))
-        self._check_probes(name, own / "probe.json")
+        probes = client.score(PROBE_QUERY, PROBES, instruction=PROBE_TASK)
+        check_probes(own / "probe.json", probes, is_same_model, client, f"other scores than {name!r}")
 
     def score(
         self,
@@ -107,19 +104,6 @@ class ScoredPairs:
         scores = np.asarray(self._kept.values[self._kept.rows_of(keys), 0]).reshape(documents.shape)
         order = np.argsort(-scores, axis=1, kind="stable")
         return Ranking(np.take_along_axis(documents, order, 1), np.take_along_axis(scores, order, 1))
-
-    def _check_probes(self, name: str, path: Path) -> None:
-        probes = self._client.score(PROBE_QUERY, PROBES, instruction=PROBE_TASK)
-        before = np.asarray(read_json(path) or [], np.float32)
-        if before.size == 0:
-            write_json(path, probes.tolist())
-        elif not is_same_model(before, probes):
-            raise WrongServerError(
-                f"{address_of(self._client)} gives other scores than {name!r} gave when "
-                f"{path.parent} was begun: it is another model, whatever its name. "
-                "Give it another name (NAME=URL), or a new "
-                "folder"
-            )
 
 
 def scores_folder(folder: Path, name: str) -> Path:

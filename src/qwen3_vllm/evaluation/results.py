@@ -98,6 +98,11 @@ class Evaluation:
         return self.measured[self.verdict.best]
 
     @property
+    def best_first(self) -> list[Measured]:
+        """The set-ups by the deciding metric."""
+        return sorted(self.measured, key=lambda each: -each.metrics[self.metric].value)
+
+    @property
     def recommended(self) -> Measured:
         return self.measured[self.verdict.recommended]
 

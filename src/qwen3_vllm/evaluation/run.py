@@ -13,9 +13,10 @@ from qwen3_vllm.evaluation.quantising import VectorKind
 from qwen3_vllm.evaluation.reading import checked, read_dataset
 from qwen3_vllm.evaluation.reranking import pool_of
 from qwen3_vllm.evaluation.results import Evaluation
+from qwen3_vllm.evaluation.set_ups import Choices, Embeddings, Rerankers
 from qwen3_vllm.evaluation.sheet import write_sheet
 from qwen3_vllm.evaluation.thresholds import Goal
-from qwen3_vllm.evaluation.work import Choices, Embeddings, OnProgress, Rerankers, opened
+from qwen3_vllm.evaluation.work import OnProgress, opened
 
 DEFAULT_CANDIDATES = (0, 50)
 _DEPTH = 100  # documents of each query that are ranked, at least

@@ -1,12 +1,15 @@
-"""What is compared: every combination of what the user lists. Pure."""
+"""What is compared: every combination of what the user lists."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
+from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm.errors import ConfigurationError
 from qwen3_vllm.evaluation.quantising import VectorKind, bytes_per_vector
 
+Embeddings = EmbeddingClient | Mapping[str, EmbeddingClient]
+Rerankers = RerankClient | Mapping[str, RerankClient]
 Part = Literal["embedding", "instruction", "dimensions", "vectors", "candidates", "reranker"]
 
 
@@ -41,76 +44,95 @@ class SetUp:
         return bytes_per_vector(self.dimensions, self.vectors)
 
 
-def grid(
-    widths: Mapping[str, int],
-    *,
-    instructions: Sequence[str],
-    dimensions: Sequence[int],
-    vectors: Sequence[VectorKind],
-    candidates: Sequence[int],
-    rerankers: Sequence[str],
-) -> tuple[list[SetUp], list[str]]:
-    """Combine what the user lists.
+@dataclass(frozen=True)
+class Choices:
+    """What the user lists; raises ConfigurationError where an option is one that no set-up can have.
 
-    Args:
-        widths: The dimensions that each embedding server's vectors have.
+    Attributes:
+        embeddings: Clients by name.
+        rerankers: Likewise.
         dimensions: `[]`: each server's own.
-
-    Returns:
-        The set-ups, and warnings about combinations that cannot be.
-
-    Raises:
-        ConfigurationError: An option that no set-up can have.
     """
-    _check(instructions, dimensions, vectors, candidates, rerankers)
-    too_many = [size for size in dimensions if all(size > width for width in widths.values())]
-    if too_many:
-        own = ", ".join(f"{name} has vectors of {width}" for name, width in widths.items())
-        raise ConfigurationError(f"dimensions={too_many[0]}: {own}")
-    warnings = [
-        f"{name} has vectors of {width} dimensions: not measured with {size}"
-        for name, width in widths.items()
-        for size in dimensions
-        if size > width
-    ]
-    ways = [(count, name) for count in candidates if count for name in rerankers]
-    second_stages: list[tuple[int, str | None]] = [*([(0, None)] if 0 in candidates else []), *ways]
-    set_ups = [
-        SetUp(embedding, instruction, size, kind, count, reranker)
-        for embedding, width in widths.items()
-        for instruction in instructions
-        for size in dimensions or [width]
-        if size <= width
-        for kind in vectors
-        for count, reranker in second_stages
-    ]
-    return set_ups, warnings
 
+    embeddings: Mapping[str, EmbeddingClient]
+    rerankers: Mapping[str, RerankClient]
+    instructions: Sequence[str]
+    dimensions: Sequence[int]
+    vectors: Sequence[VectorKind]
+    candidates: Sequence[int]
 
-def _check(
-    instructions: Sequence[str],
-    dimensions: Sequence[int],
-    vectors: Sequence[VectorKind],
-    candidates: Sequence[int],
-    rerankers: Sequence[str],
-) -> None:
-    for name, values in (
-        ("instructions", instructions),
-        ("dimensions", dimensions),
-        ("vectors", vectors),
-        ("candidates", candidates),
-    ):
-        if len(set(values)) != len(values):
-            raise ConfigurationError(f"{name} lists a value twice: {', '.join(map(str, values))}")
-        if not values and name != "dimensions":
-            raise ConfigurationError(f"{name} is empty: list at least one")
-    unknown = [kind for kind in vectors if kind not in get_args(VectorKind)]
-    if unknown:
-        raise ConfigurationError(f"vectors={unknown[0]!r}: use {', '.join(get_args(VectorKind))}")
-    if min(dimensions, default=1) < 1 or min(candidates) < 0:
-        raise ConfigurationError("dimensions must be 1 or more, candidates 0 or more")
-    if any(candidates) and not rerankers:
-        raise ConfigurationError(f"candidates={max(candidates)} needs a reranker")
+    @classmethod
+    def of(
+        cls,
+        embeddings: Embeddings | None,
+        rerankers: Rerankers | None,
+        instructions: Sequence[str],
+        dimensions: Sequence[int],
+        vectors: Sequence[VectorKind],
+        candidates: Sequence[int],
+    ) -> "Choices":
+        """Give names to clients that have none; None stands for the default server, if it is needed."""
+        embeddings = EmbeddingClient() if embeddings is None else embeddings
+        if rerankers is None:
+            rerankers = RerankClient() if any(candidates) else {}
+        return cls(
+            {"embedding": embeddings} if isinstance(embeddings, EmbeddingClient) else embeddings,
+            {"reranker": rerankers} if isinstance(rerankers, RerankClient) else rerankers,
+            instructions,
+            dimensions,
+            vectors,
+            candidates,
+        )
+
+    def __post_init__(self) -> None:
+        for name in ("embeddings", "instructions", "dimensions", "vectors", "candidates"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ConfigurationError(f"{name} lists a value twice: {', '.join(map(str, values))}")
+            if not values and name != "dimensions":
+                raise ConfigurationError(f"{name} is empty: list at least one")
+        unknown = [kind for kind in self.vectors if kind not in get_args(VectorKind)]
+        if unknown:
+            raise ConfigurationError(f"vectors={unknown[0]!r}: use {', '.join(get_args(VectorKind))}")
+        if min(self.dimensions, default=1) < 1 or min(self.candidates) < 0:
+            raise ConfigurationError("dimensions must be 1 or more, candidates 0 or more")
+        if any(self.candidates) and not self.rerankers:
+            raise ConfigurationError(f"candidates={max(self.candidates)} needs a reranker")
+
+    def combined(self, widths: Mapping[str, int]) -> tuple[list[SetUp], list[str]]:
+        """Combine what is listed.
+
+        Args:
+            widths: The dimensions that each embedding server's vectors have.
+
+        Returns:
+            The set-ups, and warnings about combinations that cannot be.
+
+        Raises:
+            ConfigurationError: No server's vectors have so many dimensions as are listed.
+        """
+        too_many = [size for size in self.dimensions if all(size > width for width in widths.values())]
+        if too_many:
+            own = ", ".join(f"{name} has vectors of {width}" for name, width in widths.items())
+            raise ConfigurationError(f"dimensions={too_many[0]}: {own}")
+        warnings = [
+            f"{name} has vectors of {width} dimensions: not measured with {size}"
+            for name, width in widths.items()
+            for size in self.dimensions
+            if size > width
+        ]
+        ways = [(count, name) for count in self.candidates if count for name in self.rerankers]
+        second_stages: list[tuple[int, str | None]] = [*([(0, None)] if 0 in self.candidates else []), *ways]
+        set_ups = [
+            SetUp(embedding, instruction, size, kind, count, reranker)
+            for embedding, width in widths.items()
+            for instruction in self.instructions
+            for size in self.dimensions or [width]
+            if size <= width
+            for kind in self.vectors
+            for count, reranker in second_stages
+        ]
+        return set_ups, warnings
 
 
 def varying(set_ups: Sequence[SetUp]) -> list[Part]:

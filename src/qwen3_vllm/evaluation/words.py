@@ -21,16 +21,17 @@ def loss(measured: Measured) -> str:
     return "" if measured.p_value is None else f"{measured.loss.low:.3f} to {measured.loss.high:.3f}"
 
 
-def costs_of(measured: Measured, *, tokens: bool) -> list[str]:
-    """Time per query, its share for embedding, search, tokens if asked for, bytes per vector."""
-    counted = UNKNOWN if measured.tokens_per_query is None else f"{measured.tokens_per_query:,.0f}"
-    return [
-        milliseconds(measured.seconds_per_query),
-        milliseconds(measured.embed_seconds),
-        milliseconds(measured.search_seconds),
-        *([counted] if tokens else []),
-        f"{measured.set_up.bytes_per_vector:,}",
-    ]
+def costs_of(evaluation: Evaluation, measured: Measured) -> dict[str, str]:
+    """Costs by the names of their columns; tokens only if a server reports any."""
+    tokens = UNKNOWN if measured.tokens_per_query is None else f"{measured.tokens_per_query:,.0f}"
+    reported = any(each.tokens_per_query is not None for each in evaluation.measured)
+    return {
+        "ms": milliseconds(measured.seconds_per_query),
+        "embed ms": milliseconds(measured.embed_seconds),
+        "search ms": milliseconds(measured.search_seconds),
+        **({"tokens": tokens} if reported else {}),
+        "bytes": f"{measured.set_up.bytes_per_vector:,}",
+    }
 
 
 def milliseconds(seconds: float | None) -> str:

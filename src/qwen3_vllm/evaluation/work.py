@@ -2,25 +2,21 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm._core.folder_lock import locked_folder
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.errors import ConfigurationError
 from qwen3_vllm.evaluation.dataset import Dataset
 from qwen3_vllm.evaluation.embedding import EmbeddedTexts
 from qwen3_vllm.evaluation.keeping import Times
-from qwen3_vllm.evaluation.quantising import Blocks, VectorKind, similarity, stored
+from qwen3_vllm.evaluation.quantising import Blocks, similarity, stored
 from qwen3_vllm.evaluation.reranking import ScoredPairs, pool_of, scores_folder
 from qwen3_vllm.evaluation.searching import BLOCK_DOCUMENTS, Ranking, search
-from qwen3_vllm.evaluation.set_ups import SetUp, grid
-
-Embeddings = EmbeddingClient | Mapping[str, EmbeddingClient]
-Rerankers = RerankClient | Mapping[str, RerankClient]
+from qwen3_vllm.evaluation.set_ups import Choices, SetUp
 
 
 @dataclass(frozen=True)
@@ -33,54 +29,6 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Choices:
-    embeddings: Mapping[str, EmbeddingClient]
-    rerankers: Mapping[str, RerankClient]
-    instructions: Sequence[str]
-    dimensions: Sequence[int]
-    vectors: Sequence[VectorKind]
-    candidates: Sequence[int]
-
-    @classmethod
-    def of(
-        cls,
-        embeddings: Embeddings | None,
-        rerankers: Rerankers | None,
-        instructions: Sequence[str],
-        dimensions: Sequence[int],
-        vectors: Sequence[VectorKind],
-        candidates: Sequence[int],
-    ) -> "Choices":
-        embeddings = EmbeddingClient() if embeddings is None else embeddings
-        if rerankers is None:
-            rerankers = RerankClient() if any(candidates) else {}
-        choices = cls(
-            {"embedding": embeddings} if isinstance(embeddings, EmbeddingClient) else embeddings,
-            {"reranker": rerankers} if isinstance(rerankers, RerankClient) else rerankers,
-            instructions,
-            dimensions,
-            vectors,
-            candidates,
-        )
-        if not choices.embeddings:
-            raise ConfigurationError("embeddings is empty: give at least one client")
-        choices.grid(
-            dict.fromkeys(choices.embeddings, max(dimensions, default=1))
-        )  # refuses what cannot work
-        return choices
-
-    def grid(self, widths: Mapping[str, int]) -> tuple[list[SetUp], list[str]]:
-        return grid(
-            widths,
-            instructions=self.instructions,
-            dimensions=self.dimensions,
-            vectors=self.vectors,
-            candidates=self.candidates,
-            rerankers=list(self.rerankers),
-        )
 
 
 class Run:
@@ -117,7 +65,7 @@ class Run:
         widths = {
             name: own.output.dimensions if own else each.dimensions for name, each in self.embedded.items()
         }
-        self.set_ups, warnings = self.choices.grid(widths)
+        self.set_ups, warnings = self.choices.combined(widths)
         self.warnings += warnings
         for name, embedded in self.embedded.items():
             documents = self._documents(name, embedded)
