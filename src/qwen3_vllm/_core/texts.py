@@ -29,13 +29,8 @@ def check_list(items: object, noun: str) -> None:
         raise errors.InputError(f"pass a list of {plural(noun)}, not one {type(items).__name__}")
 
 
-def unsendable_texts(texts: Sequence[object], noun: str) -> Failures:
-    """Find what no server can take, by index; the errors say what is wrong, not yet where.
-
-    Raises:
-        InputError: `texts` is one string, or no sequence: nothing can be indexed then.
-    """
-    check_list(texts, noun)
+def unsendable_texts(texts: Sequence[object]) -> Failures:
+    """Find what no server can take, by index; the errors say what is wrong, not yet where."""
     if _all_ascii(texts):
         return {}
     found: Failures = {}
@@ -66,12 +61,12 @@ def one_or_each(given: Any, noun: str, of: str, count: int) -> tuple[Sequence[An
     if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray):
         check_text(given, f"the {noun}")
         return [given] * count, {}
-    bad = unsendable_texts(each, noun)
+    check_list(given, noun)
     if len(each) != count:
         raise errors.InputError(
             f"{counted(len(each), noun)} for {counted(count, of)}: pass one, or one for each {of}"
         )
-    return each, bad
+    return each, unsendable_texts(each)
 
 
 def why_unsendable(text: object) -> str | None:
@@ -84,6 +79,11 @@ def why_unsendable(text: object) -> str | None:
     except UnicodeEncodeError as error:
         return f"has a lone surrogate at character {error.start}, which UTF-8 cannot hold"
     return None
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold a text: not lone surrogates, which also stand for bytes that were no text."""
+    return why_unsendable(text) is None
 
 
 def token_bound(text: str) -> int:

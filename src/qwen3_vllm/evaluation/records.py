@@ -11,9 +11,9 @@ import orjson
 from qwen3_vllm._core.text_files.csv_records import csv_records
 from qwen3_vllm._core.text_files.lines import Lines
 from qwen3_vllm._core.text_files.records import read_header
-from qwen3_vllm._core.text_files.rows import is_utf8
 from qwen3_vllm._core.text_files.sources import Source, ending_of, format_of
 from qwen3_vllm._core.text_files.utf8 import open_source
+from qwen3_vllm._core.texts import is_utf8
 from qwen3_vllm.errors import InputError
 
 _SUFFIXES = (".jsonl", ".ndjson", ".tsv", ".csv")

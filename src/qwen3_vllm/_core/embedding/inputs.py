@@ -26,7 +26,7 @@ def prompted_queries(
     """
     check_list(texts, "query")
     texts = sendable(texts, invalid_text)
-    bad = unsendable_texts(texts, "query")
+    bad = unsendable_texts(texts)
     tasks, bad_tasks = one_or_each(instruction, "instruction", "query", len(texts))
     bad |= {i: errors.InputError(f"has an instruction that {why}") for i, why in bad_tasks.items()}
     prompted = [
@@ -45,6 +45,6 @@ def prompted_documents(texts: Sequence[str], invalid_text: InvalidText) -> Promp
     """
     check_list(texts, "document")
     texts = sendable(texts, invalid_text)
-    bad = unsendable_texts(texts, "document")
+    bad = unsendable_texts(texts)
     good = [text for index, text in enumerate(texts) if index not in bad] if bad else texts
     return Prompted(list(map(prompts.embedding_document, good)), bad)

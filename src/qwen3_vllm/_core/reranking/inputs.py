@@ -58,7 +58,7 @@ def paired(query: str | Sequence[str], documents: Sequence[str], invalid_text: I
     asked: Sequence[Any] = [query] if one else query
     texts = sendable([*asked, *documents], invalid_text)
     asked, documents = texts[: len(asked)], texts[len(asked) :]
-    unsendable = unsendable_texts(documents, "document")
+    unsendable = unsendable_texts(documents)
     queries, bad_queries = one_or_each(asked[0] if one else asked, "query", "document", len(documents))
     unsendable |= {i: errors.InputError(f"has a query that {why}") for i, why in bad_queries.items()}
     different = {queries[0]} if one and queries else {query for query in queries if isinstance(query, str)}

@@ -8,6 +8,7 @@ import orjson
 from qwen3_vllm._core.fields import reach
 from qwen3_vllm._core.text_files.records import Record
 from qwen3_vllm._core.text_files.sources import Format
+from qwen3_vllm._core.texts import is_utf8
 
 _EXACT_FLOAT = 2.0**53  # from here up, numbers that were integers have lost digits
 
@@ -93,14 +94,3 @@ class RowReader:
 
 def _kind(value: object) -> str:
     return type(value).__name__
-
-
-def is_utf8(text: str) -> bool:
-    """Whether UTF-8 can hold a text: bytes that were none are lone surrogates in it."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

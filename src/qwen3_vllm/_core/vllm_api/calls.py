@@ -1,6 +1,6 @@
 """Calls of vLLM's HTTP API and how their answers are read; those that list models and count tokens.
 
-What each vLLM release takes and answers is in docs/architecture.md, "vLLM versions".
+What each vLLM release takes and answers is in `_core/releases.py`.
 """
 
 import re
@@ -107,13 +107,7 @@ def health() -> Call[None]:
 
 
 def version() -> Call[str]:
-    def decode(answer: Answer) -> str:
-        try:
-            return str(json_of(answer)["version"])
-        except (KeyError, TypeError):
-            raise unexpected(answer, '{"version": …}') from None
-
-    return Call("/version", None, decode)
+    return Call("/version", None, lambda answer: str(_field(answer, "version")))
 
 
 def tokenize(model: str, text: str, *, add_special_tokens: bool = True) -> Call[TokenIds]:
@@ -125,8 +119,8 @@ def tokenize(model: str, text: str, *, add_special_tokens: bool = True) -> Call[
 
 def _tokens(answer: Answer) -> TokenIds:
     try:
-        return [int(token) for token in json_of(answer)["tokens"]]
-    except (KeyError, TypeError, ValueError):
+        return [int(token) for token in _field(answer, "tokens")]
+    except (TypeError, ValueError):
         raise unexpected(answer, '{"tokens": […]}') from None
 
 
@@ -138,17 +132,16 @@ def tokenize_pair(model: str, query: str, document: str, instruction: str) -> Ca
 
 
 def detokenize(model: str, tokens: TokenIds) -> Call[str]:
-    def decode(answer: Answer) -> str:
-        try:
-            return str(json_of(answer)["prompt"])
-        except (KeyError, TypeError):
-            raise unexpected(answer, '{"prompt": …}') from None
-
     most = SLACK_BYTES + len(tokens) * _TOKEN_TEXT_BYTES
-    return Call("/detokenize", {"model": model, "tokens": tokens}, decode, most)
+    body = {"model": model, "tokens": tokens}
+    return Call("/detokenize", body, lambda answer: str(_field(answer, "prompt")), most)
 
 
-# --- reading a response ---------------------------------------------------------------------------------
+def _field(answer: Answer, name: str) -> Any:
+    try:
+        return json_of(answer)[name]
+    except (KeyError, TypeError):
+        raise unexpected(answer, f'{{"{name}": …}}') from None
 
 
 def items_of(answer: Answer, count: int, name: str = "data") -> list[Mapping[str, Any]]:
