@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from qwen3_vllm import EmbeddingClient, RerankClient
-from qwen3_vllm._core import spans
+from qwen3_vllm._core.telemetry import spans
 
 from .conftest import RunningServer, TraceReceiver
 

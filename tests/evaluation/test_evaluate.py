@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from qwen3_vllm import EmbeddingClient, RerankClient
-from qwen3_vllm._core.folder_lock import locked_folder
 from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION, rerank_prompt
 from qwen3_vllm.bulk import embed_files
+from qwen3_vllm.bulk.folder_lock import locked_folder
 from qwen3_vllm.errors import ConfigurationError, InputError, ServerError, WrongServerError
 from qwen3_vllm.evaluation import Dataset, Evaluation, Progress, evaluate, read_dataset, write_labelling_sheet
 

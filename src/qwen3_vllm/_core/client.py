@@ -11,7 +11,8 @@ from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.runner import Runner
 from qwen3_vllm._core.readiness import Waiting
 from qwen3_vllm._core.settings import ServerSettings, addresses_of, check_picklable
-from qwen3_vllm._core.telemetry import Learned, Observer, Operation, observe
+from qwen3_vllm._core.telemetry.observe import Learned, Operation, observe
+from qwen3_vllm._core.telemetry.observer import Observer
 from qwen3_vllm._core.usage import Usage
 from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
 

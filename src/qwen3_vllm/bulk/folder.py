@@ -16,8 +16,8 @@ from uuid import uuid4
 
 import orjson
 
-from qwen3_vllm._core.folder_lock import LOCK, locked_folder
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
+from qwen3_vllm.bulk.folder_lock import LOCK, locked_folder
 from qwen3_vllm.bulk.manifest import MANIFEST
 from qwen3_vllm.bulk.parts import Part, Span
 from qwen3_vllm.bulk.tables import (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from qwen3_vllm._core.fields import reach
+from qwen3_vllm._core.text_files.fields import reach
 from qwen3_vllm._core.text_files.sources import Source
 from qwen3_vllm._core.text_files.utf8 import open_raw, open_source
 from qwen3_vllm.bulk.parts import Fields

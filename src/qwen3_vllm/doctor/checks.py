@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol, TypeVar
 from pydantic import SecretStr
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.capabilities import try_all
 from qwen3_vllm._core.client import Client, transport_of, try_once
+from qwen3_vllm._core.discovery.capabilities import try_all
 from qwen3_vllm._core.embedding.client import EmbeddingClient
 from qwen3_vllm._core.http.flow import Flow, send, send_one
 from qwen3_vllm._core.http.transport import Transport

@@ -4,7 +4,7 @@ The clients find this out themselves and work around it; other clients may not.
 """
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.capabilities import ask_most_texts
+from qwen3_vllm._core.discovery.capabilities import ask_most_texts
 from qwen3_vllm._core.embedding.client import EmbeddingClient
 from qwen3_vllm._core.embedding.server import EmbeddingServer
 from qwen3_vllm._core.embedding.truncation import cuts_inputs

@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwen3_vllm._core.folder_lock import locked_folder
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
+from qwen3_vllm.bulk.folder_lock import locked_folder
 from qwen3_vllm.errors import ConfigurationError
 from qwen3_vllm.evaluation.dataset import Dataset
 from qwen3_vllm.evaluation.embedding import EmbeddedTexts

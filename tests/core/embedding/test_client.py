@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qwen3_vllm import EmbeddingClient, errors
-from qwen3_vllm._core.batches import BATCH_BYTES
+from qwen3_vllm._core.batching.batches import BATCH_BYTES
 from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION
 from tests.conftest import Embed
 from tests.fake_vllm import END_TOKEN, FakeVLLM

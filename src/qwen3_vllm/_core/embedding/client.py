@@ -13,7 +13,7 @@ from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.options import options_of
 from qwen3_vllm._core.settings import EmbeddingSettings
-from qwen3_vllm._core.telemetry import Learned
+from qwen3_vllm._core.telemetry.observe import Learned
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 
 

@@ -4,8 +4,10 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from qwen3_vllm._core.batches import send_batches
+from qwen3_vllm._core.batching.batches import send_batches
+from qwen3_vllm._core.batching.failures import failed
 from qwen3_vllm._core.cache_keys import CacheRole, cache_namespace
+from qwen3_vllm._core.discovery.served_model import Served, ask_anywhere, ask_served
 from qwen3_vllm._core.embedding.collect import Collector
 from qwen3_vllm._core.embedding.inputs import prompted_documents, prompted_queries
 from qwen3_vllm._core.embedding.probe import ask_embedding_server
@@ -13,11 +15,9 @@ from qwen3_vllm._core.embedding.relearn import Lesson, ask_most, relearn
 from qwen3_vllm._core.embedding.requests import batches_of, call_of
 from qwen3_vllm._core.embedding.server import EmbeddingServer
 from qwen3_vllm._core.embedding.truncation import Fitted, Truncation, fit, truncation_of
-from qwen3_vllm._core.failures import failed
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.transport import Transport
-from qwen3_vllm._core.served_model import Served, ask_anywhere, ask_served
 from qwen3_vllm._core.settings import EmbeddingSettings
 from qwen3_vllm._core.texts import Failures, check_text
 from qwen3_vllm._core.vllm_api.error_bodies import may_lack

@@ -3,10 +3,10 @@
 from typing import NamedTuple, get_args
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.capabilities import try_forms, try_one
+from qwen3_vllm._core.discovery.capabilities import try_forms, try_one
+from qwen3_vllm._core.discovery.served_model import Served
 from qwen3_vllm._core.embedding.server import EmbeddingServer
 from qwen3_vllm._core.http.flow import Flow
-from qwen3_vllm._core.served_model import Served
 from qwen3_vllm._core.settings import EmbeddingSettings
 from qwen3_vllm._core.vllm_api.calls import Call
 from qwen3_vllm._core.vllm_api.embeddings import EmbeddingProbe, Encoding, Vectors, WireDtype, embed_letter

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.capabilities import ask_most_texts
-from qwen3_vllm._core.context_length import ask_context
-from qwen3_vllm._core.division import was_divided
+from qwen3_vllm._core.batching.division import was_divided
+from qwen3_vllm._core.discovery.capabilities import ask_most_texts
+from qwen3_vllm._core.discovery.context_length import ask_context
 from qwen3_vllm._core.embedding.server import EmbeddingServer
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.texts import token_bound

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from qwen3_vllm._core.batches import plan
+from qwen3_vllm._core.batching.batches import plan
 from qwen3_vllm._core.embedding.collect import rows_of
 from qwen3_vllm._core.embedding.server import EmbeddingServer
 from qwen3_vllm._core.embedding.truncation import Fitted

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.batches import plan
+from qwen3_vllm._core.batching.batches import plan
+from qwen3_vllm._core.batching.shares import ask_any, share_out
 from qwen3_vllm._core.embedding.collect import Collector, Part
 from qwen3_vllm._core.embedding.flows import START, EmbeddingFlows
 from qwen3_vllm._core.embedding.same_model import PROBE, is_same_model
@@ -16,7 +17,6 @@ from qwen3_vllm._core.http.server import Check
 from qwen3_vllm._core.http.servers import Servers
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.settings import EmbeddingSettings, of_each_server
-from qwen3_vllm._core.shares import ask_any, share_out
 from qwen3_vllm._core.texts import Failures
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.capabilities import try_all, try_one
-from qwen3_vllm._core.context_length import ask_limit, overlong
+from qwen3_vllm._core.discovery.capabilities import try_all, try_one
+from qwen3_vllm._core.discovery.context_length import ask_limit, overlong
 from qwen3_vllm._core.embedding.server import EmbeddingServer, EndTokens
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.plurals import counted

@@ -31,7 +31,7 @@ from qwen3_vllm._core.http.tls import tls_context, warn_of_no_verification
 from qwen3_vllm._core.option_values import AskKey
 from qwen3_vllm._core.priority import BULK, PRIORITY_HEADER
 from qwen3_vllm._core.settings import ServerSettings, addresses_of
-from qwen3_vllm._core.telemetry import trace_headers
+from qwen3_vllm._core.telemetry.observe import trace_headers
 from qwen3_vllm._core.vllm_api.calls import MODEL_ROUTES, Answer, Call
 from qwen3_vllm._core.vllm_api.error_bodies import raise_for_error
 

@@ -5,7 +5,7 @@ from typing import cast
 
 from qwen3_vllm import errors
 from qwen3_vllm._core.http.retries import may_stop_all, refuses_route, stops_all
-from qwen3_vllm._core.telemetry import Observer
+from qwen3_vllm._core.telemetry.observer import Observer
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from qwen3_vllm._core.http.runner import Runner
 from qwen3_vllm._core.http.server import Check, Server
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.settings import ServerSettings
-from qwen3_vllm._core.telemetry import Observer
+from qwen3_vllm._core.telemetry.observer import Observer
 from qwen3_vllm._core.usage import UsageCount
 
 M = TypeVar("M")

@@ -12,7 +12,7 @@ from qwen3_vllm._core.http.loop import PerLoop, background, now
 from qwen3_vllm._core.http.progress import Progress
 from qwen3_vllm._core.http.runner import Runner
 from qwen3_vllm._core.settings import ServerSettings
-from qwen3_vllm._core.telemetry import NOBODY, Observer
+from qwen3_vllm._core.telemetry.observer import NOBODY, Observer
 from qwen3_vllm._core.usage import Usage, UsageCount, note
 from qwen3_vllm._core.vllm_api.calls import Call, health
 

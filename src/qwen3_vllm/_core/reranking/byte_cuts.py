@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.capabilities import try_all
+from qwen3_vllm._core.discovery.capabilities import try_all
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.plurals import counted
 from qwen3_vllm._core.reranking.pairs import Fitted, Pair

@@ -10,7 +10,7 @@ from qwen3_vllm._core.reranking.ranking import RelevanceScores, RerankResult
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.reranking.several import connect
 from qwen3_vllm._core.settings import RerankSettings
-from qwen3_vllm._core.telemetry import Learned
+from qwen3_vllm._core.telemetry.observe import Learned
 
 
 class RerankClient(Client[RerankSettings]):

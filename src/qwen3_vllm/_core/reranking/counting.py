@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.capabilities import try_one
+from qwen3_vllm._core.discovery.capabilities import try_one
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.vllm_api.calls import TokenIds, detokenize, tokenize

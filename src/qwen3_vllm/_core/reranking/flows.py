@@ -7,9 +7,10 @@ import numpy as np
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.batches import send_batches
-from qwen3_vllm._core.division import was_divided
-from qwen3_vllm._core.failures import failed
+from qwen3_vllm._core.batching.batches import send_batches
+from qwen3_vllm._core.batching.division import was_divided
+from qwen3_vllm._core.batching.failures import failed
+from qwen3_vllm._core.discovery.served_model import Served, ask_anywhere, ask_served
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.http.transport import Transport
@@ -22,7 +23,6 @@ from qwen3_vllm._core.reranking.relearn import ask_most, relearn, scores_a_pair,
 from qwen3_vllm._core.reranking.requests import Requests, call_of_one
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.reranking.truncation import fit, warn_of_cuts
-from qwen3_vllm._core.served_model import Served, ask_anywhere, ask_served
 from qwen3_vllm._core.settings import RerankSettings
 from qwen3_vllm._core.texts import Failures
 from qwen3_vllm._core.vllm_api.error_bodies import is_too_long, may_lack

@@ -12,14 +12,14 @@ import numpy as np
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.capabilities import try_all, try_one
-from qwen3_vllm._core.context_length import ask_limit, overlong
+from qwen3_vllm._core.discovery.capabilities import try_all, try_one
+from qwen3_vllm._core.discovery.context_length import ask_limit, overlong
+from qwen3_vllm._core.discovery.served_model import Served
 from qwen3_vllm._core.http.flow import Flow, send_one
 from qwen3_vllm._core.reranking.logits import SIMILAR_LOGIT, logits, same
 from qwen3_vllm._core.reranking.samples import DOCUMENTS, QUERY, Samples, ask_samples, letters
 from qwen3_vllm._core.reranking.server import Fingerprint, Lengths, RerankServer
 from qwen3_vllm._core.reranking.template import ServerTemplate, ask_template
-from qwen3_vllm._core.served_model import Served
 from qwen3_vllm._core.settings import Template
 from qwen3_vllm._core.vllm_api.calls import Call, tokenize
 from qwen3_vllm._core.vllm_api.embeddings import embed

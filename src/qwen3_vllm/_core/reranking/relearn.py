@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.capabilities import ask_most_texts, try_all, try_one
-from qwen3_vllm._core.context_length import ask_context
+from qwen3_vllm._core.discovery.capabilities import ask_most_texts, try_all, try_one
+from qwen3_vllm._core.discovery.context_length import ask_context
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.reranking.pairs import Pair, Route
 from qwen3_vllm._core.reranking.server import RerankServer

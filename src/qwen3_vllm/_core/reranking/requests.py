@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.batches import plan
+from qwen3_vllm._core.batching.batches import plan
 from qwen3_vllm._core.reranking.pairs import Fitted, Pair, Route
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.settings import Template

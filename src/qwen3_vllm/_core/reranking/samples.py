@@ -8,7 +8,7 @@ import numpy as np
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.capabilities import try_all, try_forms
+from qwen3_vllm._core.discovery.capabilities import try_all, try_forms
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.vllm_api.calls import Call
 from qwen3_vllm._core.vllm_api.error_bodies import may_lack

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.batches import plan
+from qwen3_vllm._core.batching.batches import plan
+from qwen3_vllm._core.batching.shares import ask_any, share_out
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.runner import Runner
@@ -18,7 +19,6 @@ from qwen3_vllm._core.reranking.ranking import RelevanceScores
 from qwen3_vllm._core.reranking.same_model import PROBE_QUERY, PROBE_TASK, PROBES, is_same_model
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.settings import RerankSettings, of_each_server
-from qwen3_vllm._core.shares import ask_any, share_out
 
 
 def connect(settings: RerankSettings) -> tuple[Runner, RerankFlows]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from qwen3_vllm import errors
 from qwen3_vllm._core import prompts
-from qwen3_vllm._core.capabilities import try_all
+from qwen3_vllm._core.discovery.capabilities import try_all
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.reranking.logits import SIMILAR_LOGIT, same
 from qwen3_vllm._core.reranking.samples import (

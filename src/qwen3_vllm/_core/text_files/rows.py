@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import orjson
 
-from qwen3_vllm._core.fields import reach
+from qwen3_vllm._core.text_files.fields import reach
 from qwen3_vllm._core.text_files.records import Record
 from qwen3_vllm._core.text_files.sources import Format
 from qwen3_vllm._core.texts import is_utf8

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from opentelemetry import context, metrics, propagate, trace
 from opentelemetry.util.types import AttributeValue
 from yarl import URL
 
 from qwen3_vllm import errors
+from qwen3_vllm._core.telemetry.observer import Observer
 from qwen3_vllm._core.usage import Usage
 
 Attributes = dict[str, AttributeValue]
@@ -52,7 +53,7 @@ def _instruments() -> _Instruments:
     )
 
 
-class ObservedCall:
+class ObservedCall(Observer):
     """One call of a client: a span, which begins with this object and ends with its `with` block.
 
     The caller's thread begins and ends it, where the application's span processors may take their time; the
@@ -71,11 +72,8 @@ class ObservedCall:
         self._span = _instruments().tracer.start_span(name, kind=trace.SpanKind.CLIENT, attributes=attributes)
         self._context = trace.set_span_in_context(self._span)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None, /
     ) -> None:
         seconds = time.perf_counter() - self._began
         name, attributes = self._name_and_attributes()
@@ -96,16 +94,13 @@ class ObservedCall:
         self._span.end()
 
     def begin_requests(self) -> None:
-        """Make this call the parent of all that the current task does; the task is for this call alone."""
         context.attach(self._context)
 
     def answered(self, address: str, tokens: int | None) -> None:
-        """Note a request answered with embeddings or scores; None: its tokens were not reported."""
         self._answered.add(address)
         self._usage += Usage(1, tokens or 0, int(tokens is None))
 
     def sent_again(self, error: Exception) -> None:
-        """Note a failure after which a request is sent again."""
         failure: Attributes = {"error.type": type(error).__qualname__}
         if isinstance(error, errors.ServerError):
             failure["http.response.status_code"] = error.status

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.capabilities import try_one
+from qwen3_vllm._core.discovery.capabilities import try_one
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.official_models import Role

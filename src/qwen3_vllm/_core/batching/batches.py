@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.division import Division
+from qwen3_vllm._core.batching.division import Division
 from qwen3_vllm._core.http.flow import Flow, Round
 from qwen3_vllm._core.texts import Failures
 from qwen3_vllm._core.vllm_api.calls import Call

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_vllm._core.folder_lock import locked_folder
+from qwen3_vllm.bulk.folder_lock import locked_folder
 from qwen3_vllm.errors import ConfigurationError
 
 

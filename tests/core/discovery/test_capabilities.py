@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 import pytest
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.capabilities import ask_most_texts, try_forms
-from qwen3_vllm._core.context_length import ask_context, ask_limit
+from qwen3_vllm._core.discovery.capabilities import ask_most_texts, try_forms
+from qwen3_vllm._core.discovery.context_length import ask_context, ask_limit
 from qwen3_vllm._core.http.flow import Flow, Round
 from qwen3_vllm._core.vllm_api.calls import Call
 

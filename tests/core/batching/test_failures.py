@@ -3,7 +3,7 @@
 import numpy as np
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.failures import failed
+from qwen3_vllm._core.batching.failures import failed
 
 
 def test_bad_texts_make_one_error_that_names_them() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3_vllm import errors
-from qwen3_vllm._core import batches as batching
+from qwen3_vllm._core.batching import batches as batching
 from qwen3_vllm._core.http.flow import Round
 from qwen3_vllm._core.vllm_api.calls import Call
 

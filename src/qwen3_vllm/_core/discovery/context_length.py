@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.capabilities import try_one
+from qwen3_vllm._core.discovery.capabilities import try_one
 from qwen3_vllm._core.http.flow import Flow, send
 from qwen3_vllm._core.vllm_api.calls import Call
 from qwen3_vllm._core.vllm_api.error_bodies import pools_full_context

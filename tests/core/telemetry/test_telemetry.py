@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from qwen3_vllm import EmbeddingClient, RerankClient, errors
-from qwen3_vllm._core import spans, telemetry
 from qwen3_vllm._core.http.loop import background
+from qwen3_vllm._core.telemetry import observe, spans
 from qwen3_vllm.bulk import embed_stream
 from tests.conftest import Embed, Score
 from tests.fake_vllm import FakeVLLM
@@ -293,10 +293,10 @@ def test_an_api_that_is_too_old_is_left_alone(
     recorded: Recorded, server: SocketServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics.Meter, "create_histogram", lambda self, name, unit="": None)
-    telemetry._is_new_enough.cache_clear()
+    observe._is_new_enough.cache_clear()
     try:
         EmbeddingClient(base_url=server.base_url).embed_documents(["one"])
     finally:
-        telemetry._is_new_enough.cache_clear()
+        observe._is_new_enough.cache_clear()
 
     assert recorded.spans == []

@@ -1,0 +1,1 @@
+"""What calls show to OpenTelemetry, in processes that use it."""
