@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from qwen3_vllm import EmbeddingClient, errors
-from qwen3_vllm._core.http import group, load, retries
+from qwen3_vllm._core.http import load, retries
+from qwen3_vllm._core.http.several import group
 from tests.fake_vllm import FakeVLLM
 from tests.faults import SocketServer, serve
 

@@ -14,8 +14,8 @@ import pytest
 from qwen3_vllm import EmbeddingClient, RerankClient, errors
 from qwen3_vllm._core.client import transport_of
 from qwen3_vllm._core.embedding.same_model import PROBE
-from qwen3_vllm._core.http import servers as servers_module
 from qwen3_vllm._core.http.flow import send_one
+from qwen3_vllm._core.http.several import servers as servers_module
 from qwen3_vllm._core.reranking.client import server_of
 from qwen3_vllm._core.reranking.same_model import PROBE_QUERY
 from qwen3_vllm._core.vllm_api.calls import tokenize

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from qwen3_vllm import EmbeddingClient, RerankClient, errors
-from qwen3_vllm._core.http import tls
+from qwen3_vllm._core.http.connections import tls
 from qwen3_vllm.langchain import Qwen3VLLMEmbeddings
 from tests.certificates import make_authority
 from tests.conftest import Embed

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from qwen3_vllm import EmbeddingClient, RerankClient, errors
-from qwen3_vllm._core.http.loop import background
+from qwen3_vllm._core.http.connections.loop import background
 from qwen3_vllm._core.telemetry import observe, spans
 from qwen3_vllm.bulk import embed_stream
 from tests.conftest import Embed, Score

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from qwen3_vllm import errors
+from qwen3_vllm._core.http.connections.loop import PerLoop
 from qwen3_vllm._core.http.flow import Flow
-from qwen3_vllm._core.http.loop import PerLoop
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ aiohttp's exceptions hold the request's headers, keys included: none of them is 
 import aiohttp
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.http.proxies import Proxy
+from qwen3_vllm._core.http.connections.proxies import Proxy
 
 _PROXY_WANTS_PASSWORD = 407
 

@@ -16,18 +16,18 @@ from pydantic import SecretStr
 from yarl import URL
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.http.addresses import places_of, root_of
-from qwen3_vllm._core.http.bodies import read_body
-from qwen3_vllm._core.http.buffers import Buffer
+from qwen3_vllm._core.http.connections.addresses import places_of, root_of
+from qwen3_vllm._core.http.connections.bodies import read_body
+from qwen3_vllm._core.http.connections.buffers import Buffer
+from qwen3_vllm._core.http.connections.loop import background
+from qwen3_vllm._core.http.connections.pool import Response
+from qwen3_vllm._core.http.connections.proxies import proxy_for
+from qwen3_vllm._core.http.connections.tls import tls_context, warn_of_no_verification
 from qwen3_vllm._core.http.disconnections import disconnection, through_proxy
 from qwen3_vllm._core.http.keys import ask_key
-from qwen3_vllm._core.http.loop import background
 from qwen3_vllm._core.http.masking import Mask, secrets_of
-from qwen3_vllm._core.http.pool import Response
-from qwen3_vllm._core.http.proxies import proxy_for
 from qwen3_vllm._core.http.request_ids import HEADER as REQUEST_ID
 from qwen3_vllm._core.http.request_ids import RequestIds
-from qwen3_vllm._core.http.tls import tls_context, warn_of_no_verification
 from qwen3_vllm._core.option_values import AskKey
 from qwen3_vllm._core.priority import BULK, PRIORITY_HEADER
 from qwen3_vllm._core.settings import ServerSettings, addresses_of

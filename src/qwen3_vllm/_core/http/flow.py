@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar, cast
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.http.loop import now
+from qwen3_vllm._core.http.connections.loop import now
 from qwen3_vllm._core.vllm_api.calls import Call
 
 T = TypeVar("T")

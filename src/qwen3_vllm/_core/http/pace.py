@@ -2,7 +2,7 @@
 
 import asyncio
 
-from qwen3_vllm._core.http.loop import now
+from qwen3_vllm._core.http.connections.loop import now
 
 _FORGOTTEN = 8.0  # seconds after the last wait, from which on a refusal begins a new row
 

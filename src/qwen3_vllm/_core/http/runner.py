@@ -7,9 +7,9 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import TypeVar
 
+from qwen3_vllm._core.http.connections.loop import background
+from qwen3_vllm._core.http.connections.unpatched import run_on
 from qwen3_vllm._core.http.flow import Flow
-from qwen3_vllm._core.http.loop import background
-from qwen3_vllm._core.http.unpatched import run_on
 from qwen3_vllm._core.telemetry.observer import NOBODY, Observer
 from qwen3_vllm._core.usage import UsageCount
 

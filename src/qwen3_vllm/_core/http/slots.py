@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from qwen3_vllm._core.http.loop import now
+from qwen3_vllm._core.http.connections.loop import now
 
 _MOST_ROUNDS = 64  # of responses, before a server is tried again with as many requests as were too many
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from qwen3_vllm import errors
+from qwen3_vllm._core.http.connections.loop import PerLoop, background, now
 from qwen3_vllm._core.http.exchange import Exchange
 from qwen3_vllm._core.http.flow import Deadline, Flow, Round, Shares, drive
 from qwen3_vllm._core.http.load import Load, Tries
-from qwen3_vllm._core.http.loop import PerLoop, background, now
 from qwen3_vllm._core.http.progress import Progress
 from qwen3_vllm._core.http.runner import Runner
 from qwen3_vllm._core.settings import ServerSettings

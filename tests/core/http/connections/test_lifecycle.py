@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from qwen3_vllm import EmbeddingClient, RerankClient, errors
-from qwen3_vllm._core.http.loop import background
+from qwen3_vllm._core.http.connections.loop import background
 from tests import faults
 from tests.fake_vllm import END_TOKEN, FakeVLLM
 from tests.faults import (

@@ -3,7 +3,7 @@
 import pytest
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.http.health import Health
+from qwen3_vllm._core.http.several.health import Health
 
 REFUSED = errors.ServerUnreachableError("refused")
 LOST = errors.ServerUnreachableError("lost", "lost")

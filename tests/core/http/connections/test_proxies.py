@@ -3,7 +3,7 @@
 import pytest
 
 from qwen3_vllm import EmbeddingClient, errors
-from qwen3_vllm._core.http.proxies import is_exempt, proxy_for
+from qwen3_vllm._core.http.connections.proxies import is_exempt, proxy_for
 
 
 @pytest.fixture(autouse=True)

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from qwen3_vllm import errors
+from qwen3_vllm._core.http.connections.loop import now
 from qwen3_vllm._core.http.flow import Deadline, uncounted
-from qwen3_vllm._core.http.health import Health
-from qwen3_vllm._core.http.loop import now
 from qwen3_vllm._core.http.retries import retry_delay
-from qwen3_vllm._core.http.server import Check, Server
+from qwen3_vllm._core.http.several.health import Health
+from qwen3_vllm._core.http.several.server import Check, Server
+from qwen3_vllm._core.http.several.turns import Turns
 from qwen3_vllm._core.http.transport import Transport
-from qwen3_vllm._core.http.turns import Turns
 
 M = TypeVar("M")
 

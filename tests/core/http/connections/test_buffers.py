@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from qwen3_vllm._core.http.buffers import Buffer, Buffers
+from qwen3_vllm._core.http.connections.buffers import Buffer, Buffers
 
 
 def test_gives_as_much_as_is_asked() -> None:

@@ -17,9 +17,9 @@ import aiohttp
 from yarl import URL
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.http.buffers import Buffers
-from qwen3_vllm._core.http.pool import Connector, Response
-from qwen3_vllm._core.http.unpatched import start_loop, thread_id
+from qwen3_vllm._core.http.connections.buffers import Buffers
+from qwen3_vllm._core.http.connections.pool import Connector, Response
+from qwen3_vllm._core.http.connections.unpatched import start_loop, thread_id
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from qwen3_vllm import EmbeddingClient, errors
-from qwen3_vllm._core.http import pool
-from qwen3_vllm._core.http.loop import background
+from qwen3_vllm._core.http.connections import pool
+from qwen3_vllm._core.http.connections.loop import background
 from tests.conftest import Embed
 from tests.fake_vllm import END_TOKEN, FakeVLLM
 from tests.faults import Reply, SocketServer, always, first, honest, serve

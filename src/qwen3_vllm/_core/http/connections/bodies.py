@@ -3,7 +3,7 @@
 import aiohttp
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.http.buffers import Buffer
+from qwen3_vllm._core.http.connections.buffers import Buffer
 
 _MOST_REFUSAL_BYTES = 2**20  # read of an error response
 _MOST_BUFFERED_BYTES = 2**26  # a server may announce anything

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from qwen3_vllm._core.http.turns import Turns
+from qwen3_vllm._core.http.several.turns import Turns
 
 
 @dataclass(eq=False)

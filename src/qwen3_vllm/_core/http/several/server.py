@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from qwen3_vllm._core.http.flow import Flow
-from qwen3_vllm._core.http.health import Health
+from qwen3_vllm._core.http.several.health import Health
 from qwen3_vllm._core.http.transport import Transport
 
 M = TypeVar("M")

@@ -5,12 +5,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from qwen3_vllm import errors
+from qwen3_vllm._core.http.connections.loop import PerLoop, now
 from qwen3_vllm._core.http.flow import Deadline, Ended, Flow, Round, Shares, drive
-from qwen3_vllm._core.http.group import Group
-from qwen3_vllm._core.http.loop import PerLoop, now
 from qwen3_vllm._core.http.retries import may_succeed_elsewhere
 from qwen3_vllm._core.http.runner import Runner
-from qwen3_vllm._core.http.server import Check, Server
+from qwen3_vllm._core.http.several.group import Group
+from qwen3_vllm._core.http.several.server import Check, Server
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.settings import ServerSettings
 from qwen3_vllm._core.telemetry.observer import Observer

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qwen3_vllm._core.http.addresses import places_of
+from qwen3_vllm._core.http.connections.addresses import places_of
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from yarl import URL
 
-from qwen3_vllm._core.http.unpatched import poll
+from qwen3_vllm._core.http.connections.unpatched import poll
 
 _REQUEST_TIMEOUT = 408  # sent unasked on idle connections, by HAProxy for one: the connection is of no use
 

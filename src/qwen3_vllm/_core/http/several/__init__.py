@@ -1,0 +1,1 @@
+"""Several servers of one model, each of which does a share of the work."""
