@@ -28,7 +28,7 @@ from qwen3_vllm.serving import ServeOptions, Server, wait_until_ready
 from qwen3_vllm.serving.launch import command_of
 from qwen3_vllm.serving.machine.ports import free_port
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
-from qwen3_vllm.serving.plan import read_plan
+from qwen3_vllm.serving.plan import read_plans
 from qwen3_vllm.serving.process import vllm_cpu
 
 from .conftest import BOOT_SECONDS, RunningServer
@@ -69,7 +69,7 @@ def old_server(
         extra_args=extra_args,
     )
     build = VllmBuild(Version(VERSION), is_cpu_build=True, launcher=(PYTHON, "-P", str(vllm_cpu.__file__)))
-    plan = read_plan(options, vllm=build)
+    (plan,) = read_plans([options], vllm=build)
     with Server(role, command_of(plan), plan.base_url, log) as server:
         server.start()
         wait_until_ready([server], timeout=BOOT_SECONDS)

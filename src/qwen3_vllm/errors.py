@@ -71,8 +71,6 @@ class ServerUnreachableError(Qwen3VLLMError, ConnectionError):
     environment's proxy refuses to connect).
     """
 
-    cause: Literal["connect", "lost", "tls", "proxy"]
-
     def __init__(self, message: str, cause: Literal["connect", "lost", "tls", "proxy"] = "connect") -> None:
         super().__init__(message)
         self.cause = cause
@@ -83,8 +81,6 @@ class RequestTimeoutError(Qwen3VLLMError, TimeoutError):
 
     `cause`: which of the two.
     """
-
-    cause: Literal["timeout", "total_timeout"]
 
     def __init__(self, message: str, cause: Literal["timeout", "total_timeout"] = "timeout") -> None:
         super().__init__(message)
@@ -135,8 +131,6 @@ class InvalidAnswerError(Qwen3VLLMError):
     `cause`: "content", which one text may have caused, "size" (larger than any correct response), "encoding"
     (compressed, which was not asked for), or "other request" (of this process, which it belongs to).
     """
-
-    cause: Literal["content", "size", "encoding", "other request"]
 
     def __init__(
         self, message: str, cause: Literal["content", "size", "encoding", "other request"] = "content"

@@ -11,7 +11,7 @@ from qwen3_vllm._core.cache_keys import CacheRole
 from qwen3_vllm._core.embedding.adapter import EmbeddingAdapter
 from qwen3_vllm._core.embedding.client import floats_of_one
 from qwen3_vllm._core.options import Options
-from qwen3_vllm._core.reranking.adapter import RerankAdapter
+from qwen3_vllm._core.reranking.adapter import RerankAdapter, own_task
 from qwen3_vllm._core.reranking.ranking import RerankResult, select
 from qwen3_vllm._core.texts import check_list
 from qwen3_vllm._core.usage import count_usage
@@ -306,7 +306,7 @@ class Qwen3VLLMRetriever(Options, BaseRetriever):
         config = patch_config(_config, callbacks=run_manager.get_child())
         candidates = self.retriever.invoke(query, config, **kwargs)
         child = run_manager.get_child()
-        return list(reranker.compress_documents(candidates, query, child, **_task(instruction)))
+        return list(reranker.compress_documents(candidates, query, child, **own_task(instruction)))
 
     async def _aget_relevant_documents(
         self,
@@ -323,7 +323,7 @@ class Qwen3VLLMRetriever(Options, BaseRetriever):
         config = patch_config(_config, callbacks=run_manager.get_child())
         candidates = await self.retriever.ainvoke(query, config, **kwargs)
         child = run_manager.get_child()
-        return list(await reranker.acompress_documents(candidates, query, child, **_task(instruction)))
+        return list(await reranker.acompress_documents(candidates, query, child, **own_task(instruction)))
 
     def _reranker(self, k: int | None) -> Qwen3VLLMReranker:
         k = self.k if k is None else k
@@ -348,11 +348,6 @@ def _run_of(callbacks: Callbacks | None) -> RunnableConfig | None:
     handlers = config.get("callbacks")
     run = handlers.parent_run_id if isinstance(handlers, BaseCallbackManager) else None
     return config if run is not None else None
-
-
-def _task(instruction: str | None) -> dict[str, str]:
-    """The keyword for a call with an instruction of its own; subclasses need not know it otherwise."""
-    return {} if instruction is None else {"instruction": instruction}
 
 
 def _one_count(top_n: int | None, k: int | None) -> int | None:

@@ -10,7 +10,7 @@ from qwen3_vllm.serving.launch import command_of
 from qwen3_vllm.serving.machine.hardware import Machine
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 from qwen3_vllm.serving.options import Command
-from qwen3_vllm.serving.plan import read_plan
+from qwen3_vllm.serving.plan import read_plans
 
 FILE = """
 seed: 1
@@ -33,7 +33,8 @@ def prepared(*extra: str) -> Command:
     from packaging.version import Version
 
     options = ServeOptions("embedding", "some/Qwen3-Embedding-0.6B", extra_args=extra)
-    return command_of(read_plan(options, vllm=VllmBuild(Version("0.33.0")), machine=Machine()))
+    (plan,) = read_plans([options], vllm=VllmBuild(Version("0.33.0")), machine=Machine())
+    return command_of(plan)
 
 
 def test_its_settings_come_before_the_other_flags(tmp_path: Path) -> None:

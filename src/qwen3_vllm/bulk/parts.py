@@ -16,6 +16,10 @@ class Part(NamedTuple):
     def name(self) -> str:
         return f"{self.source:05d}-{self.first:012d}"
 
+    @property
+    def rows(self) -> int:
+        return self.last - self.first + 1
+
 
 class Span(NamedTuple):
     """Rows `first` to `last` of a part: what one chunk covers."""

@@ -48,7 +48,7 @@ class PartEmbedder:
     def _embed(self, part: Part) -> tuple[Step, bytes]:
         folder = Folder(self._job.folder)
         if folder.is_done(part):  # by an actor that died before it could say so
-            return step_before(part.last - part.first + 1, folder.count(part)), b""
+            return step_before(part.rows, folder.count(part)), b""
         try:
             return reduce(Step.then, embed_parts(self._job, [part]), Step()), b""
         except Qwen3VLLMError as error:

@@ -41,7 +41,7 @@ class Reader:
         read = 0
         self._next = 0
         try:
-            for row in islice(self._rows, part.last - part.first + 1):
+            for row in islice(self._rows, part.rows):
                 read += 1
                 yield row
         except UNREADABLE as error:

@@ -27,7 +27,7 @@ from qwen3_vllm.bulk.parts import Fields, Part
 from qwen3_vllm.bulk.pipeline import CHUNK_DOCUMENTS
 from qwen3_vllm.bulk.progress import OnProgress, Summary, Tally
 from qwen3_vllm.bulk.rows import Reader
-from qwen3_vllm.bulk.scan import Scan, scan
+from qwen3_vllm.bulk.scan import scan
 from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
 
 logger = logging.getLogger(__name__)
@@ -93,19 +93,7 @@ def embed_files(
         Qwen3VLLMError: The server failed, or an input changed. What is done stays; the same call resumes
             it.
     """
-    EmbedFiles(
-        inputs=inputs,
-        out=out,
-        client=client,
-        text_field=text_field,
-        id_field=id_field,
-        format=format,
-        encoding=encoding,
-        part_rows=part_rows,
-        engine=engine,
-        workers=workers,
-        on_progress=on_progress,
-    )
+    EmbedFiles(**locals())
     client = client or EmbeddingClient()
     fields = Fields(text_field, id_field)
     encoding = known_encoding(encoding)
@@ -124,10 +112,13 @@ def embed_files(
             "encoding": encoding,
             "part_rows": part_rows,
         }
-        inputs_now = _as_inputs(sources, scans)
+        inputs_now = [
+            Input(source.name, source.format, each.rows, each.sha256)
+            for source, each in zip(sources, scans, strict=True)
+        ]
         manifest = _read_manifest(folder, client, options, inputs_now)
         folder.discard_leftovers(parts)
-        tally = Tally(sum(map(_rows, parts)), _done_before(folder, parts), on_progress)
+        tally = Tally(sum(part.rows for part in parts), _done_before(folder, parts), on_progress)
         todo = [part for part in parts if not folder.is_done(part)]
         with _saying_what_is_kept(out), _noted(folder, parts):
             if todo:
@@ -178,13 +169,6 @@ def _note(folder: Folder, parts: Sequence[Part]) -> None:
             folder.write_manifest(noted.to_json())
 
 
-def _as_inputs(sources: Sequence[Source], scans: Sequence[Scan]) -> list[Input]:
-    return [
-        Input(source.name, source.format, each.rows, each.sha256)
-        for source, each in zip(sources, scans, strict=True)
-    ]
-
-
 def _read_manifest(
     folder: Folder, client: EmbeddingClient, options: Mapping[str, Any], inputs: Sequence[Input]
 ) -> Manifest | None:
@@ -200,12 +184,8 @@ def _read_manifest(
 
 
 def _done_before(folder: Folder, parts: Sequence[Part]) -> Step:
-    steps = (step_before(_rows(part), folder.count(part)) for part in parts if folder.is_done(part))
+    steps = (step_before(part.rows, folder.count(part)) for part in parts if folder.is_done(part))
     return reduce(Step.then, steps, Step())
-
-
-def _rows(part: Part) -> int:
-    return part.last - part.first + 1
 
 
 def _begin(

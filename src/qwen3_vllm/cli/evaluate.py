@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -129,39 +129,28 @@ def evaluate(
                 raise ConfigurationError(f"--html {html}: there is no folder {html.absolute().parent}")
         folder = keep or Path(f"{data.resolve().name}.evaluation")
         with progress_bar() as show:
+            shared: dict[str, Any] = {
+                "embeddings": embeddings,
+                "rerankers": rerankers,
+                "instructions": instruction or [DEFAULT_INSTRUCTION],
+                "dimensions": _numbers("dimensions", dimensions),
+                "vectors": _words(vectors),
+                "candidates": sizes,
+                "queries": queries,
+                "keep": folder,
+                "seed": seed,
+                "on_progress": show,
+            }
             if sample is not None:
-                rows = evaluation.write_labelling_sheet(
-                    data,
-                    sample,
-                    embeddings=embeddings,
-                    rerankers=rerankers,
-                    instructions=instruction or [DEFAULT_INSTRUCTION],
-                    dimensions=_numbers("dimensions", dimensions),
-                    vectors=_words(vectors),  # type: ignore[arg-type]  # checked there
-                    candidates=sizes,
-                    depth=sample_depth,
-                    queries=queries,
-                    keep=folder,
-                    seed=seed,
-                    on_progress=show,
-                )
+                rows = evaluation.write_labelling_sheet(data, sample, depth=sample_depth, **shared)
             else:
                 result = evaluation.evaluate(
                     data,
-                    embeddings=embeddings,
-                    rerankers=rerankers,
-                    instructions=instruction or [DEFAULT_INSTRUCTION],
-                    dimensions=_numbers("dimensions", dimensions),
-                    vectors=_words(vectors),  # type: ignore[arg-type]  # checked there
-                    candidates=sizes,
                     metrics=_words(metrics) if metrics is not None else evaluation.DEFAULT_METRICS,
                     precision=precision,
                     recall=recall,
-                    queries=queries,
                     judgements=judgements,
-                    keep=folder,
-                    seed=seed,
-                    on_progress=show,
+                    **shared,
                 )
         if sample is not None:
             err.print(

@@ -11,7 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 from qwen3_vllm._core.cache_keys import CacheRole
 from qwen3_vllm._core.embedding.adapter import EmbeddingAdapter
 from qwen3_vllm._core.embedding.client import floats_of_one
-from qwen3_vllm._core.reranking.adapter import RerankAdapter
+from qwen3_vllm._core.reranking.adapter import RerankAdapter, own_task
 from qwen3_vllm._core.reranking.ranking import RerankResult, select
 from qwen3_vllm._core.settings import BATCH_SIZE, MAX_CONCURRENCY
 from qwen3_vllm._core.texts import check_list, check_text
@@ -271,7 +271,7 @@ class Qwen3VLLMReranker(RerankAdapter, BaseNodePostprocessor):
         instruction: str | None = None,
     ) -> list[NodeWithScore]:
         """Return the most relevant nodes, best first; `instruction` is for this call."""
-        return self._postprocess_nodes(nodes, _query(query_bundle, query_str), **_task(instruction))
+        return self._postprocess_nodes(nodes, _query(query_bundle, query_str), **own_task(instruction))
 
     async def apostprocess_nodes(
         self,
@@ -282,7 +282,7 @@ class Qwen3VLLMReranker(RerankAdapter, BaseNodePostprocessor):
         instruction: str | None = None,
     ) -> list[NodeWithScore]:
         """Return the most relevant nodes; see `postprocess_nodes`."""
-        return await self._apostprocess_nodes(nodes, _query(query_bundle, query_str), **_task(instruction))
+        return await self._apostprocess_nodes(nodes, _query(query_bundle, query_str), **own_task(instruction))
 
     def _postprocess_nodes(
         self,
@@ -360,11 +360,6 @@ def _query(query_bundle: QueryBundle | None, query_str: str | None = None) -> Qu
     if not isinstance(query_bundle, QueryBundle):
         raise InputError(f"query_bundle is a {type(query_bundle).__name__}; pass a string as query_str")
     return query_bundle
-
-
-def _task(instruction: str | None) -> dict[str, str]:
-    """The keyword for a call with an instruction of its own; subclasses need not know it otherwise."""
-    return {} if instruction is None else {"instruction": instruction}
 
 
 def _texts(nodes: Sequence[NodeWithScore]) -> list[str]:

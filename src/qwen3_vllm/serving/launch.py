@@ -14,7 +14,7 @@ from qwen3_vllm.serving.command.preflight import contradictions, in_environment
 from qwen3_vllm.serving.machine.ports import check_port, free_port
 from qwen3_vllm.serving.machine.weights import check_tokenizer, check_weights
 from qwen3_vllm.serving.options import Command, ServeOptions
-from qwen3_vllm.serving.plan import Plan, read_plan
+from qwen3_vllm.serving.plan import Plan, read_plans
 from qwen3_vllm.serving.process.server import OnProgress, Server, wait_until_ready
 
 
@@ -36,7 +36,8 @@ def make_server(options: ServeOptions, *, log_path: Path | None = None) -> Serve
     Raises:
         LaunchError: Something cannot be read or cannot work, the port is taken, or the weights are not whole.
     """
-    return server_of(read_plan(options), log_path=log_path)
+    (plan,) = read_plans([options])
+    return server_of(plan, log_path=log_path)
 
 
 def server_of(plan: Plan, *, log_path: Path | None = None, name: str | None = None) -> Server:

@@ -81,14 +81,6 @@ class Plan:
         return replace(self, options=replace(self.options, **options))  # type: ignore[arg-type]
 
 
-def read_plan(
-    options: ServeOptions, *, vllm: VllmBuild | None = None, machine: Machine | None = None
-) -> Plan:
-    """Read the plan of one server, as `read_plans`."""
-    (plan,) = read_plans([options], vllm=vllm, machine=machine)
-    return plan
-
-
 def read_plans(
     options: Sequence[ServeOptions], *, vllm: VllmBuild | None = None, machine: Machine | None = None
 ) -> list[Plan]:

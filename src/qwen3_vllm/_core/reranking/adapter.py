@@ -29,3 +29,8 @@ class RerankAdapter(RerankSettings):
     def _follow(self, changed: Set[str]) -> None:
         if not changed.isdisjoint(RerankSettings.model_fields):
             self._client = None
+
+
+def own_task(instruction: str | None) -> dict[str, str]:
+    """The keyword for a call with an instruction of its own; subclasses need not know it otherwise."""
+    return {} if instruction is None else {"instruction": instruction}

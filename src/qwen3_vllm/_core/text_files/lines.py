@@ -15,10 +15,9 @@ class TooLongError(InputError):
 class Lines:
     """Lines of a file; `offset` is where the next one starts, `number` counts those that came."""
 
-    def __init__(self, file: BinaryIO, offset: int = 0, seen: Callable[[bytes], None] | None = None) -> None:
-        """`offset` is where the file is; `seen` is called with each line, once."""
-        self.offset = offset
-        self.number = 0
+    def __init__(self, file: BinaryIO, seen: Callable[[bytes], None] | None = None) -> None:
+        """`seen` is called with each line, once."""
+        self.offset = self.number = 0
         self._file = file
         self._seen = seen
         self._returned: list[bytes] = []

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from qwen3_vllm.errors import DownloadError  # imported from here, too
+from qwen3_vllm.errors import DownloadError
 
 Source = Literal["modelscope", "huggingface"]
 

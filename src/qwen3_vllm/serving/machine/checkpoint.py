@@ -97,10 +97,11 @@ def _from_config(folder: Path, config: dict[str, Any]) -> Checkpoint:
     rope = fields.get("rope_scaling", dict) or fields.get("rope_parameters", dict) or {}
     quantization = _Fields(fields.file, fields.get("quantization_config", dict) or {})
     hidden_size = fields.number("hidden_size")
+    sentence_transformers = read_json(folder / "config_sentence_transformers.json") or {}
     return Checkpoint(
         is_local=True,
         architectures=architectures,
-        role=_role_of_folder(folder, architectures),
+        role=_role_of_folder(folder, architectures, sentence_transformers.get("model_type")),
         attention_heads=heads,
         key_value_heads=fields.number("num_key_value_heads") or heads,
         layers=fields.number("num_hidden_layers"),
@@ -111,7 +112,7 @@ def _from_config(folder: Path, config: dict[str, Any]) -> Checkpoint:
         quantization=quantization.get("quant_method", str),
         has_quantized_head=_has_quantized_head(folder),
         is_matryoshka=bool(config.get("is_matryoshka") or config.get("matryoshka_dimensions")),
-        prompts=_prompts(folder),
+        prompts=_prompts(sentence_transformers.get("prompts")),
         weights_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.is_file()),
     )
 
@@ -155,19 +156,16 @@ def _has_quantized_head(folder: Path) -> bool:
     )
 
 
-def _prompts(folder: Path) -> dict[str, str]:
+def _prompts(saved: object) -> dict[str, str]:
     """Return the prefixes that Sentence Transformers has for each kind of text."""
-    saved = (read_json(folder / "config_sentence_transformers.json") or {}).get("prompts")
     prompts = saved if isinstance(saved, dict) else {}
     return {name: prefix for name, prefix in prompts.items() if isinstance(prefix, str)}
 
 
-def _role_of_folder(folder: Path, architectures: tuple[str, ...]) -> Role | None:
+def _role_of_folder(folder: Path, architectures: tuple[str, ...], declared: object) -> Role | None:
     """Both models call themselves Qwen3ForCausalLM; what surrounds config.json tells them apart."""
-    if any(name.endswith("ForSequenceClassification") for name in architectures):
-        return "reranker"
-    declared = (read_json(folder / "config_sentence_transformers.json") or {}).get("model_type")
-    if declared == "CrossEncoder":
+    converted = any(name.endswith("ForSequenceClassification") for name in architectures)
+    if converted or declared == "CrossEncoder":
         return "reranker"
     if declared == "SentenceTransformer" or (folder / "1_Pooling").is_dir():
         return "embedding"

@@ -12,9 +12,9 @@ from qwen3_vllm.errors import LaunchError
 WELL_KNOWN = range(8000, 8011)
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """Ask the system for a port that nothing listens on."""
-    with socket.create_server((host, 0)) as probe:
+def free_port() -> int:
+    """Ask the system for a port of the loopback address that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
 
