@@ -7,7 +7,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,13 @@ def ask(url: str, path: str = "/v1/embeddings", body: bytes | None = None, **hea
         return text
 
 
+def ask_anyhow(url: str) -> str | None:
+    try:
+        return ask(url, body=LONG)
+    except (OSError, HTTPException):
+        return None
+
+
 @contextmanager
 def held(url: str, backends: list[Backend], body: bytes, count: int, **headers: str) -> Iterator[None]:
     """Have requests in flight inside the block; every server but one that gets none holds them back."""
@@ -250,8 +257,26 @@ def test_bulk_goes_to_the_free_server_when_no_other_is_up(haproxy: str, tmp_path
     with balanced(haproxy, tmp_path, "embedding", 3, looks_often=True) as (url, backends):
         for backend in backends[1:]:
             backend.is_well = False
-        until(lambda: ask(url, body=LONG) == "0")
+        until(lambda: [ask_anyhow(url) for _ in range(6)] == ["0"] * 6)  # the others are seen to be down
         assert {ask(url, body=LONG) for _ in range(6)} == {"0"}
+
+
+def test_what_a_server_that_is_down_has_been_sent_is_ended(haproxy: str, tmp_path: Path) -> None:
+    with balanced(haproxy, tmp_path, "embedding", 3, looks_often=True) as (url, backends):
+        for backend in backends[1:]:
+            backend.free.clear()
+        ended: list[str | None] = []
+        waiting = [threading.Thread(target=lambda: ended.append(ask_anyhow(url))) for _ in range(4)]
+        for thread in waiting:
+            thread.start()
+        until(lambda: counts(backends) == [0, 2, 2])
+        backends[1].is_well = False  # and answers nothing that it has
+        until(lambda: ended == [None, None])
+        backends[2].free.set()
+        assert ask(url, body=LONG) == "2"
+        for thread in waiting:
+            thread.join()
+        assert ended[2:] == ["2", "2"]
 
 
 def test_the_program_is_found_outside_a_users_path(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,8 @@ defaults
     option httpchk
     http-check send meth GET uri /health
     http-check expect status 200
-    default-server inter 2s downinter 1s fall 3 rise 1
+    # One that hangs is down after half a minute; the requests that it has are ended, for clients to repeat.
+    default-server inter 2s downinter 1s fall 3 rise 1 on-marked-down shutdown-sessions
 
 frontend {role}
     bind {bind}
