@@ -120,17 +120,16 @@ def test_a_server_that_fails_everything_costs_nothing(fault: Fault) -> None:
             np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
 
 
-@pytest.mark.parametrize("seconds", ["30", None])
-def test_a_server_that_is_full_is_not_waited_for_while_another_has_room(seconds: str | None) -> None:
-    full = instead(429, {"error": "too many"}, **({"Retry-After": seconds} if seconds else {}))
+def test_a_server_that_is_full_is_not_waited_for_while_another_has_room() -> None:
     with serving(*embedders(2)) as servers:
         client = client_of(servers)
         client.embed_documents(["both are met"])
+        full = instead(429, {"error": "too many"}, **{"Retry-After": "60"})  # 1.2 s here
         servers[0].fault = always(full, EMBEDDINGS)
         began = time.monotonic()
 
         np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 1
 
 
 def test_a_server_that_hangs_costs_one_time_limit() -> None:

@@ -85,7 +85,13 @@ def share_out(
 
 
 def _flow_of(work: Callable[[M, list[int]], Part[R]], indexes: list[int]) -> Callable[[M], Part[R]]:
-    return lambda member: work(member, indexes)
+    def begin(member: M) -> Part[R]:
+        failures, result = yield from work(member, indexes)
+        if len(failures) == len(indexes) and all(map(may_succeed_elsewhere, failures.values())):
+            raise failures[0]  # nothing of it is this server's, which need not be asked who it is
+        return failures, result
+
+    return begin
 
 
 def ask_any(work: Callable[[M], Flow[T]]) -> Flow[T]:

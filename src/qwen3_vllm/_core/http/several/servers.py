@@ -127,11 +127,15 @@ class Servers(Runner, Generic[M]):
         except errors.Qwen3VLLMError as error:
             return Ended(None, {}, error)
         began, hangs = now(), False
+
+        async def work() -> Any:
+            return await run(server, start), await group.confirm(server)
+
         try:
-            failures, result = await _watched(group, server, run(server, start))
-            problem = next(filter(may_succeed_elsewhere, failures.values()), None)
-            if stranger := await group.confirm(server):
+            (failures, result), stranger = await _watched(group, server, work())
+            if stranger is not None:
                 return Ended(server, {}, stranger, lost=True)
+            problem = next(filter(may_succeed_elsewhere, failures.values()), None)
         except _Hangs as hang:
             failures, problem, hangs = {}, errors.RequestTimeoutError(str(hang)), True
             result = problem
