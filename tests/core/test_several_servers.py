@@ -174,6 +174,48 @@ def test_a_reranker_of_other_weights_is_refused_by_name() -> None:
             client.score("q", ["d"])
 
 
+@pytest.mark.parametrize("kind", ["embedding", "reranker"])
+def test_a_server_of_another_context_length_is_refused_by_name(kind: str) -> None:
+    fakes = [FakeVLLM(kind, context=context) for context in (2048, 1024)]  # type: ignore[arg-type]
+    with serving(*fakes) as servers, pytest.raises(errors.WrongServerError, match="context") as caught:
+        few_of(kind, servers)
+    assert all(server.base_url in str(caught.value) for server in servers)
+    assert "--max-model-len" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["embedding", "reranker"])
+def test_one_token_more_for_an_older_release_is_the_same_context(kind: str) -> None:
+    fakes = [FakeVLLM(kind, context=2049, version="0.31.0"), FakeVLLM(kind, context=2048)]  # type: ignore[arg-type]
+    with serving(*fakes) as servers:
+        few_of(kind, servers)
+
+
+@pytest.mark.parametrize("kind", ["embedding", "reranker"])
+def test_a_server_started_anew_with_another_context_length_is_noticed(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(FakeVLLM(kind), FakeVLLM(kind)) as servers:  # type: ignore[arg-type]
+        again = few_of(kind, servers)
+        servers[1].restart(FakeVLLM(kind, context=1024))  # type: ignore[arg-type]
+
+        for _ in range(3):
+            again()
+        assert f"{servers[1].base_url} has a context of 1024 tokens" in caplog.text
+
+
+def few_of(kind: str, servers: Sequence[SocketServer]) -> Callable[[], object]:
+    """Embed or score some texts with one client of all servers; returns what does so again."""
+    urls = [server.base_url for server in servers]
+    if kind == "embedding":
+        embedding = EmbeddingClient(base_url=urls, batch_size=4)
+        again: Callable[[], object] = lambda: embedding.embed_documents(TEXTS)  # noqa: E731
+    else:
+        reranking = RerankClient(base_url=urls, batch_size=4)
+        again = lambda: reranking.score("q", TEXTS)  # noqa: E731
+    again()
+    return again
+
+
 def test_rerankers_may_have_templates_or_not(score: Score) -> None:
     fakes = [FakeVLLM(), FakeVLLM(template=RIGHT_TEMPLATE), FakeVLLM(template=STOCK_TEMPLATE)]
     with serving(*fakes) as servers:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from qwen3_vllm import errors
 from qwen3_vllm._core.batching.batches import plan
 from qwen3_vllm._core.batching.shares import ask_any, share_out
+from qwen3_vllm._core.discovery.likeness import Answer, ask_context_listed, difference
 from qwen3_vllm._core.embedding.collect import Collector, Part
 from qwen3_vllm._core.embedding.flows import START, EmbeddingFlows
 from qwen3_vllm._core.embedding.same_model import PROBE, is_same_model
@@ -18,7 +19,6 @@ from qwen3_vllm._core.http.several.servers import Servers
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.settings import EmbeddingSettings, of_each_server
 from qwen3_vllm._core.texts import Failures
-from qwen3_vllm._core.vllm_api.embeddings import Vectors
 
 
 def connect(settings: EmbeddingSettings) -> tuple[Runner, EmbeddingFlows]:
@@ -34,19 +34,19 @@ def connect(settings: EmbeddingSettings) -> tuple[Runner, EmbeddingFlows]:
     return Servers(members, settings, check, keeps_one=True), _SharedFlows(settings)
 
 
-def _answer_to_probe(flows: EmbeddingFlows, anew: bool) -> Flow[Vectors]:
+def _answer_to_probe(flows: EmbeddingFlows, anew: bool) -> Flow[Answer]:
     if anew:
         flows.server.forget()
     collector = Collector()
     failures, _ = yield from flows.embed_unique([PROBE], collector, bulk=False)
     if failures:
         raise failures[0]
-    vector: Vectors = collector.vectors[0]
-    return vector
+    server = yield from flows.known_server()
+    return Answer(collector.vectors[0], (yield from ask_context_listed(server.model)))
 
 
-def _difference(first: Vectors, other: Vectors) -> str | None:
-    return None if is_same_model(first, other) else "gives other vectors"
+def _difference(root: str, first: Answer, other: Answer) -> str | None:
+    return difference(root, first, other, is_same_model, "vectors")
 
 
 class _SharedFlows(EmbeddingFlows):

@@ -7,6 +7,7 @@ import numpy as np
 from qwen3_vllm import errors
 from qwen3_vllm._core.batching.batches import plan
 from qwen3_vllm._core.batching.shares import ask_any, share_out
+from qwen3_vllm._core.discovery.likeness import Answer, ask_context_listed, difference
 from qwen3_vllm._core.http.asked_once import AskedOnce
 from qwen3_vllm._core.http.flow import Flow
 from qwen3_vllm._core.http.runner import Runner
@@ -15,7 +16,6 @@ from qwen3_vllm._core.http.several.servers import Servers
 from qwen3_vllm._core.http.transport import Transport
 from qwen3_vllm._core.reranking.flows import START, RerankFlows, Scored
 from qwen3_vllm._core.reranking.pairs import Pair
-from qwen3_vllm._core.reranking.ranking import RelevanceScores
 from qwen3_vllm._core.reranking.same_model import PROBE_QUERY, PROBE_TASK, PROBES, is_same_model
 from qwen3_vllm._core.reranking.server import RerankServer
 from qwen3_vllm._core.settings import RerankSettings, of_each_server
@@ -34,18 +34,19 @@ def connect(settings: RerankSettings) -> tuple[Runner, RerankFlows]:
     return Servers(members, settings, check, keeps_one=False), _SharedFlows(settings)
 
 
-def _answer_to_probes(flows: RerankFlows, anew: bool) -> Flow[RelevanceScores]:
+def _answer_to_probes(flows: RerankFlows, anew: bool) -> Flow[Answer]:
     if anew:
         flows.server.forget()
     pairs = [Pair(PROBE_QUERY, document) for document in PROBES]
     scored = yield from flows.score_pairs(pairs, PROBE_TASK, len(pairs))
     for error in scored.failures.values():
         raise error
-    return scored.scores
+    server = yield from flows.known_server()
+    return Answer(scored.scores, (yield from ask_context_listed(server.model)))
 
 
-def _difference(first: RelevanceScores, other: RelevanceScores) -> str | None:
-    return None if is_same_model(first, other) else "gives other scores"
+def _difference(root: str, first: Answer, other: Answer) -> str | None:
+    return difference(root, first, other, is_same_model, "scores")
 
 
 class _SharedFlows(RerankFlows):

@@ -166,13 +166,9 @@ class Group(Generic[M]):
         )
         if self._first is None:
             self._first = root, answer
-        different = self._check.differ(self._first[1], answer)
+        different = self._check.differ(*self._first, answer)
         if different is not None:
-            raise errors.WrongServerError(
-                f"{root} {different} than {self._first[0]} gave this client before: it serves another "
-                "model, or other weights, whatever its name. Serve one model at all addresses, or leave "
-                "this one out."
-            )
+            raise errors.WrongServerError(f"{root} {different}")
 
     def _set_aside(self, server: Server[M], error: errors.Qwen3VLLMError) -> None:
         known = server.health.error

@@ -18,11 +18,12 @@ class Check(Generic[M]):
 
     Attributes:
         ask: What a server answers to a few fixed texts; `anew`, with all that was known of it forgotten.
-        differ: Given two answers: what is different, in words; None where they are of one model.
+        differ: Given an address, its answer and that of another: what is different at the other, in words;
+            None where they do the same.
     """
 
     ask: Callable[[M, bool], Flow[Any]]
-    differ: Callable[[Any, Any], str | None]
+    differ: Callable[[str, Any, Any], str | None]
 
 
 @dataclass(eq=False, slots=True)
