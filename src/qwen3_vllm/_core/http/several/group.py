@@ -118,7 +118,7 @@ class Group(Generic[M]):
             if any(server.usable for server in self.servers):
                 stranger = next((each for each in problems if isinstance(each, _STRANGE)), None)
                 if self._met or stranger is None:
-                    self._met = True
+                    self._meet()
                     return None
                 return stranger
             delays = [delay for each in problems if (delay := retry_delay(each, attempt)) is not None]
@@ -126,6 +126,15 @@ class Group(Generic[M]):
                 return _of_all(problems)
             await asyncio.sleep(min(delays))
             attempt += 1
+
+    def _meet(self) -> None:
+        """End the first check; until then, what is wrong with a server may be the error of a call."""
+        if self._met:
+            return
+        self._met = True
+        for server in self.servers:
+            if server.health.error is not None:
+                logger.warning("%s is not used for now: %s", server.transport.root, server.health.error)
 
     async def _settled(self, checks: set[asyncio.Task[None]]) -> None:
         """Wait until one server is usable, and, before the first use, for the others a little longer."""
@@ -173,7 +182,8 @@ class Group(Generic[M]):
     def _set_aside(self, server: Server[M], error: errors.Qwen3VLLMError) -> None:
         known = server.health.error
         pause = server.health.set_aside(error)
-        log = logger.debug if type(known) is type(error) else logger.warning
+        is_news = self._met and type(known) is not type(error)
+        log = logger.warning if is_news else logger.debug
         log("%s is not used for the next %.1f s: %s", server.transport.root, pause, error)
         self._turns.look_again()
 
