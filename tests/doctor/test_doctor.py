@@ -380,3 +380,13 @@ def test_each_of_several_addresses_is_examined_and_a_stranger_among_them_named()
     assert (good[-1].name, good[-1].status) == ("embedding.addresses", "ok")
     assert (bad[-1].name, bad[-1].status) == ("embedding.addresses", "fail")
     assert other.base_url in bad[-1].seen
+    assert "same weights" in bad[-1].advice
+
+
+def test_what_is_wrong_at_all_of_several_addresses_is_not_taken_for_several_models() -> None:
+    fake = FakeVLLM("embedding", api_key="the-key")
+    with serve(fake) as one, serve(fake) as other:
+        checks = examine(EmbeddingClient(base_url=[one.base_url, other.base_url], api_key="another"))
+
+    assert (checks[-1].name, checks[-1].status) == ("embedding.addresses", "fail")
+    assert checks[-1].advice == "See above what is wrong at each address"

@@ -124,9 +124,13 @@ def examine_together(client: EmbeddingClient | RerankClient) -> list[Check]:
     """Look whether all addresses of a client serve one model."""
     section = "embedding" if isinstance(client, EmbeddingClient) else "reranker"
     examination = Examination(section, client, "")
-    with examination.checking(
-        "addresses", "Serve one model, with the same weights, at all addresses"
-    ) as note:
+    try:
         try_once(client)
-        note("ok", "all that can be reached serve one model")
+    except errors.WrongServerError as error:
+        advice = "Serve one model, with the same weights and --max-model-len, at all addresses"
+        examination.note("addresses", "fail", str(error), advice)
+    except errors.Qwen3VLLMError as error:
+        examination.note("addresses", "fail", str(error), "See above what is wrong at each address")
+    else:
+        examination.note("addresses", "ok", "all that can be reached serve one model")
     return examination.checks
