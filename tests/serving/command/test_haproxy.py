@@ -1,6 +1,7 @@
 """HAProxy's configuration: read by HAProxy itself, and run before small servers where it is installed."""
 
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -203,6 +204,28 @@ def test_a_body_that_does_not_tell_its_length_is_bulk(three: tuple[str, list[Bac
         connection.getresponse().read()
     connection.close()
     assert counts(backends) == [0, 3, 3]
+
+
+def test_a_body_that_does_not_tell_its_length_is_bulk_in_http_2_too(
+    three: tuple[str, list[Backend]],
+) -> None:
+    url, backends = three
+    host, _, port = url.removeprefix("http://").partition(":")
+    path = b"/v1/embeddings"
+    # Of HPACK's table POST and http; then :path and :authority as they are.
+    fields = b"\x83\x86" + b"\x04%c%b" % (len(path), path) + b"\x01\x01a"
+    frames = frame(4, 0, 0, b"") + frame(1, 4, 1, fields) + frame(0, 1, 1, b"x")
+    for _ in range(6):
+        before = sum(counts(backends))
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frames)
+            until(lambda: sum(counts(backends)) > before)  # noqa: B023
+    assert counts(backends) == [0, 3, 3]
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """One of HTTP/2; flags 4 of kind 1 (HEADERS): all of them; 1 of kind 0 (DATA): the last."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 
 def test_queries_beside_a_flood_of_bulk_have_a_server_of_their_own(three: tuple[str, list[Backend]]) -> None:

@@ -59,9 +59,10 @@ _LANE = f"""\
     # Bulk: what says so itself, has a body of more than {BULK_BYTES} bytes, or does not tell its length.
     acl bulk req.hdr({PRIORITY_HEADER}) -i {BULK}
     acl bulk req.body_size gt {BULK_BYTES}
-    acl bulk req.hdr(Transfer-Encoding) -m found
+    acl tells_its_length req.hdr(Content-Length) -m found
     # Where no other server is up, the one for queries takes it.
     use_backend bulk if bulk {{ nbsrv(bulk) gt 0 }}
+    use_backend bulk if METH_POST !tells_its_length {{ nbsrv(bulk) gt 0 }}
 """
 
 
