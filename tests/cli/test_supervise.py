@@ -63,6 +63,26 @@ def test_a_signal_stops_it_cleanly(tmp_path: Path, number: signal.Signals) -> No
     assert "stopped" in errors
 
 
+def test_a_signal_at_any_moment_leaves_no_lock_held(tmp_path: Path) -> None:
+    interrupted = """
+import os, signal, subprocess
+poll = subprocess.Popen.poll
+def interrupted_poll(process):
+    process._waitpid_lock.acquire()
+    os.kill(os.getpid(), signal.SIGTERM)
+    process._waitpid_lock.release()
+    return poll(process)
+subprocess.Popen.poll = interrupted_poll
+"""
+    with start(tmp_path, ANSWERS, before=interrupted) as process:
+        try:
+            _, errors = process.communicate(timeout=10)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert "stopped" in errors
+
+
 @pytest.mark.usefixtures("terminal_signals")
 def test_a_signal_during_boot_stops_it_too(tmp_path: Path) -> None:
     with start(tmp_path, HANGS) as process:

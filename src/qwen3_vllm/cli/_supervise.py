@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -33,53 +33,59 @@ def supervise(servers: Sequence[Server], *, boot_timeout: float, show_log: bool)
     """
     logs = [_Log(server.name, server.log_path) for server in servers] if show_log else []
     try:
-        with (
-            _signals_raise(),
-            _progress(logs) as show,
-            running(servers, timeout=boot_timeout, on_progress=show),
-        ):
-            show(None)
-            for server in servers:
-                err.print(f"{server.name}: ready at {server.base_url}/v1, log {server.log_path}")
-            err.print("Ctrl-C stops")
-            _watch(servers, logs)
+        with _signals() as check_signals, _progress(logs) as show:
+
+            def on_progress(progress: Progress) -> None:
+                check_signals()
+                show(progress)
+
+            with running(servers, timeout=boot_timeout, on_progress=on_progress):
+                show(None)
+                for server in servers:
+                    err.print(f"{server.name}: ready at {server.base_url}/v1, log {server.log_path}")
+                err.print("Ctrl-C stops")
+                while True:
+                    check_signals()
+                    _look_at(servers, logs)
+                    time.sleep(0.5)
     except _StopAsked:
         err.print("stopped")
 
 
-def _watch(servers: Sequence[Server], logs: Sequence[_Log]) -> None:
-    while True:
-        for log in logs:
-            log.print_new()
-        for server in servers:
-            if server.exit_status is not None:
-                raise server.death()
-        time.sleep(0.5)
+def _look_at(servers: Sequence[Server], logs: Sequence[_Log]) -> None:
+    for log in logs:
+        log.print_new()
+    for server in servers:
+        if server.exit_status is not None:
+            raise server.death()
 
 
 @contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Turn the signals that end a program into one exception; later ones only wait for the stop.
+def _signals() -> Iterator[Callable[[], None]]:
+    """Yield what raises `_StopAsked` once there was one of the signals that end a program.
+
+    The signal itself raises nothing: it may come where a lock was just taken, which nobody would release.
 
     A SIGHUP ignored from the start stays so: that is what nohup is for. A SIGINT does not: shells ignore it
     for whatever a script starts in the background, which still has to be stoppable.
     """
+    asked = False
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        raise _StopAsked
+    def hear(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
 
-    heard = [
-        number
+    def check() -> None:
+        if asked:
+            raise _StopAsked
+
+    before = {
+        number: signal.signal(number, hear)
         for number in _SIGNALS
         if number is signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    before = {number: signal.getsignal(number) for number in heard}
+    }
     try:
-        for number in heard:
-            signal.signal(number, stop)
-        yield
+        yield check
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
