@@ -1,7 +1,5 @@
 """Texts to rerank, from a file or standard input."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """Search in a folder that `qwen3-vllm embed` wrote: nearest vectors, and the texts they stand for."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The program around the commands: its streams take any text, and its exit status says if they took it."""
 
-from __future__ import annotations
-
 import codecs
 import errno
 import logging

@@ -1,19 +1,15 @@
 """Ranked texts, as a table or as JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from qwen3_vllm import RerankResult
 from qwen3_vllm._core.text_files.whole import NamedText
 from qwen3_vllm.cli._terminal import out, print_json
-
-if TYPE_CHECKING:
-    from qwen3_vllm import RerankResult
 
 # Of the column of ids: on a narrow terminal, half of what the numbers leave; the other half is for the texts.
 _ID_LEAST, _ID_MOST, _NUMBERS = 8, 40, 40

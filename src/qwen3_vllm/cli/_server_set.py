@@ -1,7 +1,5 @@
 """The servers of one model that `qwen3-vllm serve` starts, and what makes them one address."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

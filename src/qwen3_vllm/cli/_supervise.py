@@ -1,7 +1,5 @@
 """Run servers in the foreground: progress, their logs, signals, and a clean end."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time
@@ -52,7 +50,7 @@ def supervise(servers: Sequence[Server], *, boot_timeout: float, show_log: bool)
         err.print("stopped")
 
 
-def _look_at(servers: Sequence[Server], logs: Sequence[_Log]) -> None:
+def _look_at(servers: Sequence[Server], logs: "Sequence[_Log]") -> None:
     for log in logs:
         log.print_new()
     for server in servers:
@@ -94,7 +92,7 @@ def _signals() -> Iterator[Callable[[], None]]:
 class _ProgressView:
     """One moving line on a terminal; elsewhere one line per stage, and one every 15 seconds."""
 
-    def __init__(self, status: Status | None, logs: Sequence[_Log]) -> None:
+    def __init__(self, status: Status | None, logs: "Sequence[_Log]") -> None:
         self._status, self._logs = status, logs
         self._stages: dict[str, tuple[str, int]] = {}
 
@@ -116,7 +114,7 @@ class _ProgressView:
 
 
 @contextmanager
-def _progress(logs: Sequence[_Log]) -> Iterator[_ProgressView]:
+def _progress(logs: "Sequence[_Log]") -> Iterator[_ProgressView]:
     if not err.is_terminal:
         yield _ProgressView(None, logs)
         return

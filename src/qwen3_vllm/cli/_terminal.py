@@ -1,7 +1,5 @@
 """What the commands have in common: consoles on which any text is safe, exit statuses, errors in one line."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

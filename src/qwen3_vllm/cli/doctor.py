@@ -1,7 +1,5 @@
 """`qwen3-vllm doctor`: is a deployment right?"""
 
-from __future__ import annotations
-
 import io
 import logging
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`qwen3-vllm download`: fetch Qwen3 models from a hub, verified."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,7 +1,5 @@
 """`qwen3-vllm embed`: files in, Parquet out."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Annotated, Literal

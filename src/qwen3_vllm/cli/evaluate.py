@@ -1,7 +1,5 @@
 """`qwen3-vllm evaluate`: what search and reranking give on a user's own data."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`qwen3-vllm rerank`: the texts of a file, ranked."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

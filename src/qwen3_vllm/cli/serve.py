@@ -1,7 +1,5 @@
 """`qwen3-vllm serve`: start servers, show how far they are, stop them."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Vectors and scores of fixed texts, kept to be compared later: do an index and its thresholds still hold?"""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal, Self
 

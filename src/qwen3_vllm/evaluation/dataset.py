@@ -1,15 +1,11 @@
 """What is searched, what is asked, and which documents are relevant to what."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Self
 
 from qwen3_vllm.errors import InputError
-
-if TYPE_CHECKING:
-    from qwen3_vllm.evaluation.embed_folder import EmbeddedDocuments
+from qwen3_vllm.evaluation.embed_folder import EmbeddedDocuments
 
 Judgements = Mapping[str, Mapping[str, int]]
 """Relevance by query id and document id; above 0 is relevant."""
@@ -38,7 +34,7 @@ class Dataset:
     @classmethod
     def of(
         cls, documents: Mapping[str, str], queries: Mapping[str, str], judgements: Judgements | None = None
-    ) -> Dataset:
+    ) -> Self:
         """Make a dataset of what is in memory: texts by id, and relevance by query id and document id."""
         return cls(list(documents), list(documents.values()), dict(queries), judgements or {})
 

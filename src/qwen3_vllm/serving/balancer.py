@@ -1,7 +1,5 @@
 """The balancer that makes several servers of one model one address."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

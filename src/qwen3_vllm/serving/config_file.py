@@ -1,7 +1,5 @@
 """The file behind vLLM's `--config`, read so that nothing in it escapes the checks."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

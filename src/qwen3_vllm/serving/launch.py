@@ -1,7 +1,5 @@
 """From options to running servers."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What goes into a server's command line, and the command that comes out. Plain data."""
 
-from __future__ import annotations
-
 import os
 import shlex
 from collections.abc import Mapping

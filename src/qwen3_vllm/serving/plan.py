@@ -1,11 +1,10 @@
 """All that a server's command depends on, read once."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from qwen3_vllm.errors import LaunchError
 from qwen3_vllm.serving.config_file import with_config_file
@@ -39,7 +38,7 @@ class Plan:
     replicas: int = 1
 
     @classmethod
-    def of(cls, options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine) -> Plan:
+    def of(cls, options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine) -> Self:
         """Make a plan of what is known, without looking at this machine.
 
         Raises:
@@ -76,7 +75,7 @@ class Plan:
         scheme = "https" if self.vllm_args.has("--ssl-certfile") else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{options.served_port}"
 
-    def changed(self, **options: str | int | float | None) -> Plan:
+    def changed(self, **options: str | int | float | None) -> Self:
         """Return the plan with other values for some options."""
         return replace(self, options=replace(self.options, **options))  # type: ignore[arg-type]
 

@@ -1,7 +1,5 @@
 """The arguments a user sends to vLLM past the launcher, understood as vLLM's own parser does. Pure."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """From options, checkpoint, vLLM release and machine to the command that serves them. Pure: no I/O."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

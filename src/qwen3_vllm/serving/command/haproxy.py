@@ -1,7 +1,5 @@
 """The configuration of HAProxy before several servers of one model. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from qwen3_vllm._core.official_models import Role

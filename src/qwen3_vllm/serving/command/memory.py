@@ -1,7 +1,5 @@
 """How servers share the memory of one GPU. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from qwen3_vllm.errors import LaunchError

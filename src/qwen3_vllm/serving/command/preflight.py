@@ -1,7 +1,5 @@
 """Contradictions that vLLM would find only after minutes of boot, or not at all. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 

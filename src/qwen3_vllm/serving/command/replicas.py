@@ -1,7 +1,5 @@
 """How many servers of one model fill a GPU, and the plan of each. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

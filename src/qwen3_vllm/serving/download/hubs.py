@@ -4,8 +4,6 @@ Mirrors, proxies and tokens are the clients' own business: `MODELSCOPE_ENDPOINT`
 `HF_ENDPOINT` and `HF_TOKEN`, `HTTPS_PROXY` for both.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Files are fetched into a hidden folder beside the models, checked against the si
 lists, and only then put in place. A second run verifies what is there and fetches what is missing or damaged.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil
@@ -97,7 +95,7 @@ def matches(path: Path, file: HubFile) -> bool:
     return True
 
 
-def _digest(path: Path, digest: hashlib._Hash) -> str:
+def _digest(path: Path, digest: "hashlib._Hash") -> str:
     with path.open("rb") as stream:
         while block := stream.read(2**20):
             digest.update(block)

@@ -1,7 +1,5 @@
 """Find a model's folder and read what it says about itself, without loading a weight."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, TypeVar
 

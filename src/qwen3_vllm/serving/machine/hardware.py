@@ -1,7 +1,5 @@
 """The cores and GPUs of this machine."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The ports of this machine: which are free, which are taken."""
 
-from __future__ import annotations
-
 import errno
 import socket
 from contextlib import ExitStack

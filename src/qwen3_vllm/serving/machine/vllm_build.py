@@ -1,7 +1,5 @@
 """The vLLM that is installed in this environment."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version

@@ -1,7 +1,5 @@
 """See that a model folder's weights and tokenizer are whole, from file sizes, headers and JSON alone."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Read vLLM's log while it boots: which stage it has reached, and why it died. Pure."""
 
-from __future__ import annotations
-
 import re
 
 # In order of boot; the furthest one found is where the server is. Wordings of 0.10 to 0.33.

@@ -1,7 +1,5 @@
 """A server as a process group: started, waited for, and stopped as a whole."""
 
-from __future__ import annotations
-
 import http.client
 import os
 import signal
