@@ -3,7 +3,8 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from operator import add
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +13,10 @@ import numpy as np
 from qwen3_vllm._core.client import address_of
 from qwen3_vllm._core.embedding.client import EmbeddingClient
 from qwen3_vllm._core.embedding.same_model import PROBE
+from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm._core.text_files.rows import Row
 from qwen3_vllm._core.text_files.sources import Source
-from qwen3_vllm._core.usage import count_usage
+from qwen3_vllm._core.usage import Usage, count_usage
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk.folder import Folder
 from qwen3_vllm.bulk.manifest import check_probe
@@ -46,7 +48,7 @@ class Job:
 class Step(NamedTuple):
     """What was done: `rows` passed over, of which `kept` documents came from an earlier run.
 
-    The last four are the fields of a `Truncation`, of documents embedded or kept.
+    Usage and truncation are those of documents embedded or kept.
     """
 
     rows: int = 0
@@ -54,18 +56,12 @@ class Step(NamedTuple):
     kept: int = 0
     failed: int = 0
     characters: int = 0
-    requests: int = 0
-    tokens: int = 0
-    uncounted: int = 0
-    truncated: int = 0
-    perhaps_truncated: int = 0
-    longest_truncated: int = 0
-    truncated_to: int = 0
+    usage: Usage = Usage()
+    truncation: Truncation = Truncation()
 
     def then(self, other: "Step") -> "Step":
         """Both together."""
-        together = map(sum, zip(self[:10], other[:10], strict=True))
-        return Step(*together, *map(max, zip(self[10:], other[10:], strict=True)))
+        return Step(*map(add, self, other))
 
 
 class _Chunk(NamedTuple):
@@ -174,18 +170,15 @@ def _reason(error: Qwen3VLLMError) -> str:
 
 
 def _step(chunk: _Chunk, result: _Result) -> Step:
-    characters = sum(map(_characters, chunk.rows))
-    return Step(len(chunk.rows), len(result.ids), 0, *_of_notes(result.notes, characters))
+    characters, notes = sum(map(_characters, chunk.rows)), result.notes
+    failed = len(notes.failures)
+    return Step(len(chunk.rows), len(result.ids), 0, failed, characters, notes.usage, notes.truncation)
 
 
 def step_before(rows: int, kept: Kept) -> Step:
     """What an earlier run did with `rows` rows."""
-    return Step(rows, 0, kept.rows, *_of_notes(kept.notes, 0))
-
-
-def _of_notes(notes: Notes, characters: int) -> tuple[int, ...]:
-    """The fields of a step from `failed` on."""
-    return len(notes.failures), characters, *astuple(notes.usage), *astuple(notes.truncation)
+    notes = kept.notes
+    return Step(rows, 0, kept.rows, len(notes.failures), 0, notes.usage, notes.truncation)
 
 
 def _characters(row: Row | None) -> int:

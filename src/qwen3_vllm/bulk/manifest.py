@@ -2,7 +2,7 @@
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,13 @@ from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.errors import ConfigurationError, WrongServerError
 
 MANIFEST = "_manifest.json"
+# What the fields of a `Truncation` are called where they stand beside others.
+_CUT = ("truncated", "perhaps_truncated", "longest_truncated", "truncated_to")
+
+
+def named(truncation: Truncation) -> dict[str, int]:
+    """The fields of a truncation, by names that say what they are of."""
+    return dict(zip(_CUT, astuple(truncation), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +55,7 @@ class Manifest:
             "normalized": True,
             "instruction": None,
             "usage": asdict(self.usage),
-            "truncated": self.truncation.cut,
-            "perhaps_truncated": self.truncation.perhaps,
-            "longest_truncated": self.truncation.longest,
-            "truncated_to": self.truncation.limit,
+            **named(self.truncation),
             "options": dict(self.options),
             "inputs": [asdict(each) for each in self.inputs],
             "probe": {"text": PROBE, "float32": b64encode(self.probe.astype("<f4").tobytes()).decode()},
@@ -68,8 +72,7 @@ class Manifest:
         try:
             content = orjson.loads(data)
             probe = np.frombuffer(b64decode(content["probe"]["float32"]), "<f4")
-            cut = ("truncated", "perhaps_truncated", "longest_truncated", "truncated_to")
-            truncation = Truncation(*(content.get(name, 0) for name in cut))
+            truncation = Truncation(*(content.get(name, 0) for name in _CUT))
             inputs = [Input(**each) for each in content["inputs"]]
             usage = Usage(**content.get("usage", {}))
             return cls(dict(content["options"]), inputs, probe, truncation, usage)

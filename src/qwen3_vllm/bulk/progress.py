@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TypeAlias
 
 from qwen3_vllm._core.embedding.truncation import Truncation
 from qwen3_vllm.bulk.engine import Step
+from qwen3_vllm.bulk.manifest import named
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Tally:
     """Adds up steps, and reports the sum."""
 
     def __init__(self, total_rows: int, done_before: Step, on_progress: OnProgress | None) -> None:
-        self.progress = Progress(total_rows, **done_before._asdict())
+        self.progress = Progress(total_rows, **_numbers(done_before))
         self._done = done_before
         self._on_progress = on_progress
         self._started = time.monotonic()
@@ -71,9 +72,14 @@ class Tally:
     def add(self, step: Step) -> None:
         self._done = self._done.then(step)
         seconds = time.monotonic() - self._started
-        self._tell(replace(self.progress, **self._done._asdict(), seconds=seconds))
+        self._tell(replace(self.progress, **_numbers(self._done), seconds=seconds))
 
     def _tell(self, progress: Progress) -> None:
         self.progress = progress
         if self._on_progress is not None:
             self._on_progress(progress)
+
+
+def _numbers(step: Step) -> dict[str, int]:
+    counts = {name: value for name, value in step._asdict().items() if isinstance(value, int)}
+    return {**counts, **asdict(step.usage), **named(step.truncation)}

@@ -37,22 +37,21 @@ class PartEmbedder:
         """Embed the parts of a batch, a column for each field of `Part`.
 
         Returns:
-            A row for each: the fields of a `Step`, and the pickled error that ended it, or nothing. Raised,
-            the error would reach the driver as a text only.
+            For each, pickled, its `Step`, or the error that ended it. Raised, it would reach the driver as a
+            text only.
         """
         columns = [batch[field].tolist() for field in Part._fields]
         outcomes = [self._embed(Part(*fields)) for fields in zip(*columns, strict=True)]
-        done = {field: np.array([getattr(step, field) for step, _ in outcomes]) for field in Step._fields}
-        return {**done, "error": np.array([error for _, error in outcomes], dtype=object)}
+        return {"outcome": np.array([pickle.dumps(outcome) for outcome in outcomes], dtype=object)}
 
-    def _embed(self, part: Part) -> tuple[Step, bytes]:
+    def _embed(self, part: Part) -> Step | Qwen3VLLMError:
         folder = Folder(self._job.folder)
         if folder.is_done(part):  # by an actor that died before it could say so
-            return step_before(part.rows, folder.count(part)), b""
+            return step_before(part.rows, folder.count(part))
         try:
-            return reduce(Step.then, embed_parts(self._job, [part]), Step()), b""
+            return reduce(Step.then, embed_parts(self._job, [part]), Step())
         except Qwen3VLLMError as error:
-            return Step(), pickle.dumps(error)
+            return error
 
 
 def embed_parts_on_ray(job: Job, parts: Sequence[Part], workers: tuple[int, int]) -> Iterator[Step]:
@@ -79,9 +78,9 @@ def embed_parts_on_ray(job: Job, parts: Sequence[Part], workers: tuple[int, int]
     )
     try:
         for row in done.iter_rows():
-            error = row.pop("error")
-            if error:
-                raise pickle.loads(error)
-            yield Step(**row)
+            outcome = pickle.loads(row["outcome"])
+            if isinstance(outcome, Qwen3VLLMError):
+                raise outcome
+            yield outcome
     except ray.exceptions.RayError as error:
         raise Qwen3VLLMError(f"Ray could not go on: {error}") from error
