@@ -1,9 +1,9 @@
 """`qwen3-vllm evaluate`: what search and reranking give on a user's own data."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -13,6 +13,9 @@ from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION
 from qwen3_vllm.cli._evaluation import print_evaluation, progress_bar
 from qwen3_vllm.cli._terminal import EXIT_FAILED, err, errors_in_one_line, fail
 from qwen3_vllm.errors import ConfigurationError, InputError, Qwen3VLLMError
+
+if TYPE_CHECKING:
+    from qwen3_vllm.evaluation import Evaluation
 
 Client = TypeVar("Client", EmbeddingClient, RerankClient)
 
@@ -120,11 +123,7 @@ def evaluate(
         sizes = _numbers("candidates", candidates)
         rerankers = _clients(RerankClient, "reranker", reranker) if any(sizes) else {}
         pairs = [_pair(each) for each in compare or []]
-        if html is not None:
-            from qwen3_vllm.evaluation.page import report_html  # before the work: matplotlib may be missing
-
-            if not html.absolute().parent.is_dir():
-                raise ConfigurationError(f"--html {html}: there is no folder {html.absolute().parent}")
+        write_page = None if html is None else _page_writer(html)
         folder = keep or Path(f"{data.resolve().name}.evaluation")
         with progress_bar() as show:
             shared: dict[str, Any] = {
@@ -156,9 +155,18 @@ def evaluate(
             )
             return
         comparisons = [result.compare(*pair) for pair in pairs]
-        if html is not None:
-            html.write_text(report_html(result), encoding="utf-8")
+        if write_page is not None:
+            write_page(result)
     print_evaluation(result, comparisons, as_json=as_json)
+
+
+def _page_writer(file: Path) -> "Callable[[Evaluation], object]":
+    """Return what writes the page; before the work, since matplotlib or the folder may be missing."""
+    from qwen3_vllm.evaluation.page import report_html
+
+    if not file.absolute().parent.is_dir():
+        raise ConfigurationError(f"--html {file}: there is no folder {file.absolute().parent}")
+    return lambda result: file.write_text(report_html(result), encoding="utf-8")
 
 
 def _clients(kind: type[Client], role: str, given: Sequence[str] | None) -> dict[str, Client]:

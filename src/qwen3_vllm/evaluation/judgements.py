@@ -80,48 +80,39 @@ def check_judgements(
     """
     known = set(document_ids)
     judged = {document for of_query in judgements.values() for document in of_query}
-    if not judged & known:
-        raise InputError(
-            f"no judged document is in the corpus (judged: {_few(judged)}; corpus: {_few(known)}): "
-            "are they from the same data set?"
-        )
-    if not set(judgements) & set(queries):
-        raise InputError(
-            f"no judged query is among the queries (judged: {_few(judgements)}; queries: {_few(queries)}): "
-            "are they from the same data set?"
-        )
-    warnings = []
+    _check_overlap("document is in the corpus", judged, "corpus", known)
+    _check_overlap("query is among the queries", judgements, "queries", queries)
     unknown = [query for query in judgements if query not in queries]
-    if unknown:
-        warnings.append(f"left out: {counted(len(unknown), 'judged query')} without a text: {_few(unknown)}")
-    missing = {
-        document
-        for of_query in judgements.values()
-        for document, relevance in of_query.items()
-        if relevance > 0 and document not in known
-    }
-    if missing:
-        warnings.append(
-            f"not in the corpus, and counted as not found: {counted(len(missing), 'relevant document')}: "
-            f"{_few(missing)}"
-        )
-    hopeless = [
-        query
+    relevant = {
+        query: {document for document, relevance in of_query.items() if relevance > 0}
         for query, of_query in judgements.items()
-        if query in queries and not any(relevance > 0 for relevance in of_query.values())
-    ]
-    if hopeless:
-        warnings.append(
-            f"left out: {counted(len(hopeless), 'query')} without a relevant document: {_few(hopeless)}"
-        )
+    }
+    missing = set().union(*relevant.values()) - known
+    hopeless = {query for query in judgements if query in queries and not relevant[query]}
     kept = {
-        query: dict(judgements[query])
-        for query in queries
-        if query in judgements and query not in set(hopeless)
+        query: dict(judgements[query]) for query in queries if query in judgements and query not in hopeless
     }
     if not kept:
         raise InputError("no query has a relevant document")
+    warnings = [
+        *_counted("left out", unknown, "judged query", " without a text"),
+        *_counted("not in the corpus, and counted as not found", missing, "relevant document"),
+        *_counted("left out", hopeless, "query", " without a relevant document"),
+    ]
     return Judged(kept, warnings)
+
+
+def _check_overlap(what: str, judged: Collection[str], place: str, there: Collection[str]) -> None:
+    if not set(judged) & set(there):
+        raise InputError(
+            f"no judged {what} (judged: {_few(judged)}; {place}: {_few(there)}): "
+            "are they from the same data set?"
+        )
+
+
+def _counted(before: str, names: Collection[str], noun: str, after: str = "") -> Iterator[str]:
+    if names:
+        yield f"{before}: {counted(len(names), noun)}{after}: {_few(names)}"
 
 
 def _table_lines(path: Path) -> Iterator[_Line]:

@@ -22,21 +22,7 @@ def measure_run(
     """Measure what a run found, and choose."""
     deciding = next(iter(measures))
     measured = _measured(run, deciding, _values(run, measures), seed)
-    verdict = decide(
-        [
-            Contender(
-                each.name,
-                each.metrics[deciding],
-                each.loss,
-                each.p_value,
-                each.seconds_per_query,
-                each.set_up.bytes_per_vector,
-            )
-            for each in measured
-        ],
-        deciding,
-        len(run.query_ids),
-    )
+    verdict = decide([_contender(each, deciding) for each in measured], deciding, len(run.query_ids))
     chosen = {
         place + 1: _candidates(run, run.set_ups[place]) for place in (verdict.best, verdict.recommended)
     }
@@ -59,6 +45,17 @@ def measure_run(
         },
         candidates=chosen,
         warnings=run.warnings,
+    )
+
+
+def _contender(measured: Measured, metric: str) -> Contender:
+    return Contender(
+        measured.name,
+        measured.metrics[metric],
+        measured.loss,
+        measured.p_value,
+        measured.seconds_per_query,
+        measured.set_up.bytes_per_vector,
     )
 
 
