@@ -385,7 +385,7 @@ def result(options: dict[str, Any]) -> Iterator[Evaluation]:
 
 
 def test_a_page_loads_nothing_and_shows_texts_as_text(result: Evaluation) -> None:
-    from qwen3_vllm.evaluation.page import report_html
+    from qwen3_vllm.evaluation.report.page import report_html
 
     page = report_html(result)
     assert page == report_html(result)

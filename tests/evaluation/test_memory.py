@@ -46,7 +46,7 @@ def canned(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> np.ndarray:
         return np.array([zlib.crc32(text.encode()) / 2**32 for text in texts], np.float32)
 
-    monkeypatch.setattr("qwen3_vllm.evaluation.embedding.embed_stream", stream)
+    monkeypatch.setattr("qwen3_vllm.evaluation.search.embedding.embed_stream", stream)
     monkeypatch.setattr(EmbeddingClient, "embed_documents", embed)
     monkeypatch.setattr(EmbeddingClient, "embed_queries", embed)
     monkeypatch.setattr(EmbeddingClient, "cache_namespace", lambda self, role: f"canned-{role}")

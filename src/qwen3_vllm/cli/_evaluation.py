@@ -63,7 +63,7 @@ def print_evaluation(result: Evaluation, comparisons: Sequence[Comparison], *, a
 
 
 def _print_set_ups(result: Evaluation) -> None:
-    from qwen3_vllm.evaluation.words import costs_of, loss, p_value
+    from qwen3_vllm.evaluation.report.words import costs_of, loss, p_value
 
     queries = counted(len(result.query_ids), "query")
     out.print(f"{queries}, {counted(result.documents, 'document')}. All: {result.constant}")
@@ -103,7 +103,7 @@ def _print_set_ups(result: Evaluation) -> None:
 
 
 def _print_thresholds(result: Evaluation) -> None:
-    from qwen3_vllm.evaluation.words import threshold_cells
+    from qwen3_vllm.evaluation.report.words import threshold_cells
 
     if not result.thresholds:
         return

@@ -162,7 +162,7 @@ def evaluate(
 
 def _page_writer(file: Path) -> "Callable[[Evaluation], object]":
     """Return what writes the page; before the work, since matplotlib or the folder may be missing."""
-    from qwen3_vllm.evaluation.page import report_html
+    from qwen3_vllm.evaluation.report.page import report_html
 
     if not file.absolute().parent.is_dir():
         raise ConfigurationError(f"--html {file}: there is no folder {file.absolute().parent}")

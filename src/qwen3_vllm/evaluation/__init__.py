@@ -1,7 +1,7 @@
 """What search and reranking give on a user's own data, and which set-up to take.
 
-Read in this order: `run` (the calls), `reading` (data in), `work` (embedding, searching and scoring, kept by
-`keeping`), `measuring` (metrics, statistics, the verdict), `results` (data out), `page` (data to look at).
+Read in this order: `run` (the calls), `data` (in), `set_ups` (what is compared), `work` (what servers do, by
+`search`), `measuring` (by `measures`), `results` (data out), `report` (data to look at).
 """
 
 try:
@@ -10,15 +10,15 @@ try:
 except ImportError as error:
     raise ImportError(f"evaluation needs {error.name}: pip install 'qwen3-vllm[evaluation]'") from error
 
-from qwen3_vllm.evaluation.dataset import Dataset
-from qwen3_vllm.evaluation.metrics import DEFAULT_METRICS
-from qwen3_vllm.evaluation.reading import read_dataset
+from qwen3_vllm.evaluation.data.dataset import Dataset
+from qwen3_vllm.evaluation.data.reading import read_dataset
+from qwen3_vllm.evaluation.measures.metrics import DEFAULT_METRICS
+from qwen3_vllm.evaluation.measures.statistics import Estimate
+from qwen3_vllm.evaluation.measures.thresholds import Threshold
+from qwen3_vllm.evaluation.measures.verdict import Verdict
 from qwen3_vllm.evaluation.results import Comparison, Evaluation, Measured
 from qwen3_vllm.evaluation.run import evaluate, write_labelling_sheet
 from qwen3_vllm.evaluation.set_ups import SetUp
-from qwen3_vllm.evaluation.statistics import Estimate
-from qwen3_vllm.evaluation.thresholds import Threshold
-from qwen3_vllm.evaluation.verdict import Verdict
 from qwen3_vllm.evaluation.work import Progress
 
 __all__ = [

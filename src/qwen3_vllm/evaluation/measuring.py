@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen3_vllm._core.client import address_of
-from qwen3_vllm.evaluation.metrics import measure
+from qwen3_vllm.evaluation.measures.metrics import measure
+from qwen3_vllm.evaluation.measures.statistics import bootstrap, holm, paired_randomisation
+from qwen3_vllm.evaluation.measures.thresholds import Goal, ScoredCandidates, find_threshold
+from qwen3_vllm.evaluation.measures.verdict import Contender, best_of, decide
 from qwen3_vllm.evaluation.results import Evaluation, Measured, names_of
 from qwen3_vllm.evaluation.set_ups import SetUp
-from qwen3_vllm.evaluation.statistics import bootstrap, holm, paired_randomisation
-from qwen3_vllm.evaluation.thresholds import Goal, ScoredCandidates, find_threshold
-from qwen3_vllm.evaluation.verdict import Contender, best_of, decide
 from qwen3_vllm.evaluation.work import Run
 
 

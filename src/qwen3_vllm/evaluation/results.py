@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen3_vllm.errors import ConfigurationError
+from qwen3_vllm.evaluation.measures.statistics import Estimate, bootstrap, paired_randomisation
+from qwen3_vllm.evaluation.measures.thresholds import ScoredCandidates, Threshold
+from qwen3_vllm.evaluation.measures.verdict import Verdict
 from qwen3_vllm.evaluation.set_ups import Part, SetUp, label, letter, varying
-from qwen3_vllm.evaluation.statistics import Estimate, bootstrap, paired_randomisation
-from qwen3_vllm.evaluation.thresholds import ScoredCandidates, Threshold
-from qwen3_vllm.evaluation.verdict import Verdict
 
 
 @dataclass(frozen=True)

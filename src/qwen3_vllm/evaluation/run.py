@@ -6,16 +6,16 @@ from pathlib import Path
 
 from qwen3_vllm._core.prompts import DEFAULT_INSTRUCTION
 from qwen3_vllm.errors import ConfigurationError, InputError
-from qwen3_vllm.evaluation.dataset import Dataset
+from qwen3_vllm.evaluation.data.dataset import Dataset
+from qwen3_vllm.evaluation.data.reading import checked, read_dataset
+from qwen3_vllm.evaluation.data.sheet import write_sheet
+from qwen3_vllm.evaluation.measures.metrics import DEFAULT_METRICS, depth_of, parse_metrics
+from qwen3_vllm.evaluation.measures.thresholds import Goal
 from qwen3_vllm.evaluation.measuring import measure_run
-from qwen3_vllm.evaluation.metrics import DEFAULT_METRICS, depth_of, parse_metrics
-from qwen3_vllm.evaluation.quantising import VectorKind
-from qwen3_vllm.evaluation.reading import checked, read_dataset
-from qwen3_vllm.evaluation.reranking import pool_of
 from qwen3_vllm.evaluation.results import Evaluation
+from qwen3_vllm.evaluation.search.quantising import VectorKind
+from qwen3_vllm.evaluation.search.reranking import pool_of
 from qwen3_vllm.evaluation.set_ups import Choices, Embeddings, Rerankers
-from qwen3_vllm.evaluation.sheet import write_sheet
-from qwen3_vllm.evaluation.thresholds import Goal
 from qwen3_vllm.evaluation.work import OnProgress, opened
 
 DEFAULT_CANDIDATES = (0, 50)

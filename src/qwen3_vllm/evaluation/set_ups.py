@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm.errors import ConfigurationError
-from qwen3_vllm.evaluation.quantising import VectorKind, bytes_per_vector
+from qwen3_vllm.evaluation.search.quantising import VectorKind, bytes_per_vector
 
 Embeddings = EmbeddingClient | Mapping[str, EmbeddingClient]
 Rerankers = RerankClient | Mapping[str, RerankClient]

@@ -10,12 +10,12 @@ from pathlib import Path
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk.folder_lock import locked_folder
 from qwen3_vllm.errors import ConfigurationError
-from qwen3_vllm.evaluation.dataset import Dataset
-from qwen3_vllm.evaluation.embedding import EmbeddedTexts
-from qwen3_vllm.evaluation.keeping import Times
-from qwen3_vllm.evaluation.quantising import Blocks, similarity, stored
-from qwen3_vllm.evaluation.reranking import ScoredPairs, pool_of, scores_folder
-from qwen3_vllm.evaluation.searching import BLOCK_DOCUMENTS, Ranking, search
+from qwen3_vllm.evaluation.data.dataset import Dataset
+from qwen3_vllm.evaluation.search.embedding import EmbeddedTexts
+from qwen3_vllm.evaluation.search.keeping import Times
+from qwen3_vllm.evaluation.search.quantising import Blocks, similarity, stored
+from qwen3_vllm.evaluation.search.reranking import ScoredPairs, pool_of, scores_folder
+from qwen3_vllm.evaluation.search.searching import BLOCK_DOCUMENTS, Ranking, search
 from qwen3_vllm.evaluation.set_ups import Choices, SetUp
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from qwen3_vllm.errors import InputError
-from qwen3_vllm.evaluation.embed_folder import EmbeddedDocuments
+from qwen3_vllm.evaluation.data.embed_folder import EmbeddedDocuments
 
 Judgements = Mapping[str, Mapping[str, int]]
 """Relevance by query id and document id; above 0 is relevant."""

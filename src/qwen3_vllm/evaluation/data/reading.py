@@ -6,10 +6,10 @@ from pathlib import Path
 from qwen3_vllm._core.plurals import counted
 from qwen3_vllm.bulk.manifest import MANIFEST
 from qwen3_vllm.errors import InputError
-from qwen3_vllm.evaluation.dataset import Dataset
-from qwen3_vllm.evaluation.embed_folder import read_embedded
-from qwen3_vllm.evaluation.judgements import check_judgements, read_judgements, relevance_of
-from qwen3_vllm.evaluation.records import find, id_of, read_records, text_of
+from qwen3_vllm.evaluation.data.dataset import Dataset
+from qwen3_vllm.evaluation.data.embed_folder import read_embedded
+from qwen3_vllm.evaluation.data.judgements import check_judgements, read_judgements, relevance_of
+from qwen3_vllm.evaluation.data.records import find, id_of, read_records, text_of
 
 _IDS = ("_id", "id")
 _SPLIT = "test"

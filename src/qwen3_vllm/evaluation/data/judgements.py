@@ -7,8 +7,8 @@ from typing import NamedTuple
 from qwen3_vllm._core.plurals import counted
 from qwen3_vllm._core.text_files.sources import ending_of
 from qwen3_vllm.errors import InputError
-from qwen3_vllm.evaluation.dataset import Judgements
-from qwen3_vllm.evaluation.records import id_of, lines_of, read_records
+from qwen3_vllm.evaluation.data.dataset import Judgements
+from qwen3_vllm.evaluation.data.records import id_of, lines_of, read_records
 
 _YES_NO = {"yes": 1, "y": 1, "no": 0, "n": 0}
 _NAMED = 3

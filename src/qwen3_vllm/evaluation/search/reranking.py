@@ -9,8 +9,16 @@ from numpy.typing import NDArray
 
 from qwen3_vllm import RerankClient
 from qwen3_vllm._core.reranking.same_model import PROBE_QUERY, PROBE_TASK, PROBES, is_same_model
-from qwen3_vllm.evaluation.keeping import TIMED_CALLS, Advance, Rows, Times, check_probes, file_name, key_of
-from qwen3_vllm.evaluation.searching import Ranking
+from qwen3_vllm.evaluation.search.keeping import (
+    TIMED_CALLS,
+    Advance,
+    Rows,
+    Times,
+    check_probes,
+    file_name,
+    key_of,
+)
+from qwen3_vllm.evaluation.search.searching import Ranking
 
 _PAIRS = 1024  # scored between two writes: 32 requests of 32
 

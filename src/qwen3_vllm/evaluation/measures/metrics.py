@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen3_vllm.errors import ConfigurationError
-from qwen3_vllm.evaluation.dataset import Judgements
+from qwen3_vllm.evaluation.data.dataset import Judgements
 
 DEFAULT_METRICS = ("nDCG@10", "R@10", "R@100", "RR@10", "Success@1")
 

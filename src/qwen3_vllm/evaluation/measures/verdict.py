@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from qwen3_vllm._core.plurals import counted
-from qwen3_vllm.evaluation.statistics import Estimate
+from qwen3_vllm.evaluation.measures.statistics import Estimate
 
 SIGNIFICANCE = 0.05
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qwen3_vllm.evaluation.keeping import Rows, Times, file_name, key_of
+from qwen3_vllm.evaluation.search.keeping import Rows, Times, file_name, key_of
 
 A, B, C = (key_of(text) for text in "abc")
 

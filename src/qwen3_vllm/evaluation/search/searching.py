@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
-from qwen3_vllm.evaluation.quantising import Blocks
+from qwen3_vllm.evaluation.search.quantising import Blocks
 
 BLOCK_DOCUMENTS = 4096
 _QUERIES = 256  # with a block of documents, 4 MiB of scores

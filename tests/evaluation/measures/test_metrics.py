@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qwen3_vllm.errors import ConfigurationError
-from qwen3_vllm.evaluation.metrics import DEFAULT_METRICS, depth_of, measure, parse_metrics
+from qwen3_vllm.evaluation.measures.metrics import DEFAULT_METRICS, depth_of, measure, parse_metrics
 
 
 def test_metrics_equal_those_of_ir_measures_on_a_handed_run() -> None:

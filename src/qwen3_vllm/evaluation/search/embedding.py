@@ -10,9 +10,17 @@ from qwen3_vllm import EmbeddingClient
 from qwen3_vllm._core.vllm_api.embeddings import Vectors
 from qwen3_vllm.bulk import embed_stream
 from qwen3_vllm.errors import InputError, Qwen3VLLMError
-from qwen3_vllm.evaluation.keeping import TIMED_CALLS, Advance, Rows, Times, check_probes, file_name, key_of
-from qwen3_vllm.evaluation.quantising import Blocks
-from qwen3_vllm.evaluation.searching import BLOCK_DOCUMENTS
+from qwen3_vllm.evaluation.search.keeping import (
+    TIMED_CALLS,
+    Advance,
+    Rows,
+    Times,
+    check_probes,
+    file_name,
+    key_of,
+)
+from qwen3_vllm.evaluation.search.quantising import Blocks
+from qwen3_vllm.evaluation.search.searching import BLOCK_DOCUMENTS
 
 _PROBES = (
     "The quick brown fox jumps over the lazy dog.",

@@ -1,10 +1,10 @@
 """Numbers of an evaluation as a person reads them, on a page or a terminal. Pure."""
 
 from qwen3_vllm._core.plurals import counted
+from qwen3_vllm.evaluation.measures.statistics import RESAMPLES
+from qwen3_vllm.evaluation.measures.thresholds import Threshold
+from qwen3_vllm.evaluation.measures.verdict import in_milliseconds
 from qwen3_vllm.evaluation.results import Evaluation, Measured
-from qwen3_vllm.evaluation.statistics import RESAMPLES
-from qwen3_vllm.evaluation.thresholds import Threshold
-from qwen3_vllm.evaluation.verdict import in_milliseconds
 
 UNKNOWN = "–"
 

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from qwen3_vllm.evaluation.thresholds import Goal, ScoredCandidates, find_threshold
+from qwen3_vllm.evaluation.measures.thresholds import Goal, ScoredCandidates, find_threshold
 
 QUERIES = 20
 GOALS: tuple[Goal, ...] = get_args(Goal)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from qwen3_vllm.errors import ConfigurationError
+from qwen3_vllm.evaluation.measures.thresholds import ScoredCandidates, Threshold
 from qwen3_vllm.evaluation.results import Evaluation, Measured
 from qwen3_vllm.evaluation.set_ups import label
-from qwen3_vllm.evaluation.thresholds import ScoredCandidates, Threshold
 
 try:
     import matplotlib

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from qwen3_vllm.evaluation.statistics import bootstrap, holm, paired_randomisation
+from qwen3_vllm.evaluation.measures.statistics import bootstrap, holm, paired_randomisation
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qwen3_vllm.evaluation.statistics import interval, resampled
+from qwen3_vllm.evaluation.measures.statistics import interval, resampled
 
 Goal = Literal["precision", "recall"]
 RESAMPLES = 1000

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from qwen3_vllm.errors import InputError
-from qwen3_vllm.evaluation.judgements import check_judgements, read_judgements
+from qwen3_vllm.evaluation.data.judgements import check_judgements, read_judgements
 
 QUERIES = {"q1": "one?", "q2": "two?"}
 DOCUMENTS = ["d1", "d2"]

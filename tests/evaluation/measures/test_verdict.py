@@ -2,8 +2,8 @@
 
 import pytest
 
-from qwen3_vllm.evaluation.statistics import Estimate
-from qwen3_vllm.evaluation.verdict import Contender, best_of, cost, decide, in_milliseconds
+from qwen3_vllm.evaluation.measures.statistics import Estimate
+from qwen3_vllm.evaluation.measures.verdict import Contender, best_of, cost, decide, in_milliseconds
 
 
 def estimate(value: float) -> Estimate:

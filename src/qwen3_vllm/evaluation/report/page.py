@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from qwen3_vllm._core.plurals import counted
-from qwen3_vllm.evaluation import plots
+from qwen3_vllm.evaluation.measures.statistics import Estimate
+from qwen3_vllm.evaluation.report import plots
+from qwen3_vllm.evaluation.report.words import costs_of, in_words, loss, p_value, threshold_cells
 from qwen3_vllm.evaluation.results import Evaluation, Measured
-from qwen3_vllm.evaluation.statistics import Estimate
-from qwen3_vllm.evaluation.words import costs_of, in_words, loss, p_value, threshold_cells
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2430; --quiet: #5a6575; --line: #d5dae2; --paper: #fff;

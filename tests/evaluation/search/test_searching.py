@@ -6,8 +6,15 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from qwen3_vllm.evaluation.quantising import Blocks, VectorKind, bytes_per_vector, cut, similarity, stored
-from qwen3_vllm.evaluation.searching import search
+from qwen3_vllm.evaluation.search.quantising import (
+    Blocks,
+    VectorKind,
+    bytes_per_vector,
+    cut,
+    similarity,
+    stored,
+)
+from qwen3_vllm.evaluation.search.searching import search
 
 
 def unit(rows: int, dimensions: int, seed: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""How good a set-up is, how sure that is, and which one to take."""
