@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from qwen3_vllm.serving import LaunchError
-from qwen3_vllm.serving.machine.ports import check_port, free_port, is_port_taken
+from qwen3_vllm.serving.machine.ports import check_port, free_port, free_ports, is_port_taken
 
 
 def test_a_taken_port_is_seen_and_another_named() -> None:
@@ -23,6 +23,13 @@ def test_a_port_that_vllm_would_share_counts_as_taken() -> None:
 
 def test_a_free_port_is_free() -> None:
     assert not is_port_taken("127.0.0.1", free_port())
+
+
+def test_inner_ports_are_different_and_not_those_that_linux_gives_to_connections() -> None:
+    ports = [*free_ports(40), *free_ports(40)]
+    assert len(set(ports)) == 80
+    assert all(20_000 <= port < 30_000 for port in ports)
+    assert not any(is_port_taken("127.0.0.1", port) for port in ports)
 
 
 def test_an_address_of_another_machine_is_refused() -> None:

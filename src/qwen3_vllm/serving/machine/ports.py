@@ -1,13 +1,17 @@
 """The ports of this machine: which are free, which are taken."""
 
 import errno
+import random
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from functools import cache
+from itertools import islice
 
 from qwen3_vllm.errors import LaunchError
 
-# Those of one server, of both, and of those that people start beside them.
-WELL_KNOWN = range(8000, 8011)
+# Where people expect no server, as on 8000 to 8010, and where Linux puts no connection: one made
+# while vLLM is imported would take the port that vLLM then opens.
+_UNUSUAL = range(20_000, 30_000)
 
 
 def free_port() -> int:
@@ -18,14 +22,13 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ask the system for different ports of the loopback address, none where people expect a server."""
-    found: list[int] = []
-    with ExitStack() as probes:
-        while len(found) < count:
-            port = probes.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
-            if port not in WELL_KNOWN:
-                found.append(port)
-    return found
+    """Find unusual ports of the loopback address that nothing listens on; none is given twice."""
+    return list(islice((port for port in _unusual_ports() if not is_port_taken("127.0.0.1", port)), count))
+
+
+@cache
+def _unusual_ports() -> Iterator[int]:
+    return iter(random.sample(_UNUSUAL, len(_UNUSUAL)))
 
 
 def is_port_taken(host: str, port: int) -> bool:
