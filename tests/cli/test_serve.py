@@ -170,6 +170,13 @@ def test_replicas_share_the_gpu() -> None:
 
 
 @pytest.mark.usefixtures("no_haproxy")
+def test_a_balancer_that_is_asked_for_is_taken_to_be_on_another_machine() -> None:
+    result = serve("embedding", "--replicas", "3", "--balancer", "haproxy", *ELSEWHERE)
+    assert result.exit_code == 0, result.stderr
+    assert "    bind 127.0.0.1:8000\n" in result.stdout
+
+
+@pytest.mark.usefixtures("no_haproxy")
 def test_a_key_of_the_environment_keeps_the_router_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qwen3_vllm.serving.balancer.router_program", lambda: Path("vllm-router"))
     monkeypatch.setenv("VLLM_API_KEY", "hunter2")
@@ -200,6 +207,17 @@ def test_without_a_balancer_one_server_starts_and_it_is_said() -> None:
     result = serve("embedding", "--dry-run")
     assert len(result.stdout.splitlines()) == 1
     assert "replicas: 1; 4 would fill the GPU, but HAProxy is not installed" in result.stderr
+
+
+def test_the_router_is_printed_with_its_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qwen3_vllm.serving.balancer.router_program", lambda: Path("/venv/bin/vllm-router"))
+    result = serve("embedding", "--replicas", "2", "--balancer", "vllm-router", *ELSEWHERE)
+    *servers, router = result.stdout.splitlines()
+    assert len(servers) == 2
+    addresses = ["http://127.0.0.1:" + line.partition("--port ")[2].split()[0] for line in servers]
+    words = shlex.split(router)
+    assert words[:5] == ["/venv/bin/vllm-router", "--host", "127.0.0.1", "--port", "8000"]
+    assert words[-3:] == ["--worker-urls", *addresses]
 
 
 @pytest.mark.usefixtures("haproxy")

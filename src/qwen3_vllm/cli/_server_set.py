@@ -8,7 +8,13 @@ from rich.text import Text
 
 from qwen3_vllm.cli._terminal import err, print_line
 from qwen3_vllm.errors import LaunchError
-from qwen3_vllm.serving.balancer import Balancer, balancer_config, choose_balancer, make_balancer
+from qwen3_vllm.serving.balancer import (
+    Balancer,
+    balancer_config,
+    choose_balancer,
+    make_balancer,
+    router_command,
+)
 from qwen3_vllm.serving.command.replicas import how_many, replicate
 from qwen3_vllm.serving.launch import command_of, default_log_path, server_of
 from qwen3_vllm.serving.machine.ports import free_port, free_ports
@@ -25,10 +31,12 @@ class ServerSet:
     balancer: Balancer
 
 
-def set_of(plan: Plan, count: int | None, asked: Balancer | Literal["auto"], *, roles: int) -> ServerSet:
-    """Choose how many servers a model has, and what stands in front."""
+def set_of(
+    plan: Plan, count: int | None, asked: Balancer | Literal["auto"], *, roles: int, elsewhere: bool
+) -> ServerSet:
+    """Choose how many servers a model has, and what stands in front; `elsewhere`: on another machine."""
     options = plan.options
-    kind, obstacle = choose_balancer(plan, asked)
+    kind, obstacle = choose_balancer(plan, asked, elsewhere=elsewhere)
     if count is None:
         count, why = how_many(plan, roles=roles, obstacle=obstacle)
         _explain(options.role, (f"replicas: {count}; {why}",))
@@ -80,6 +88,8 @@ def print_commands(chosen: ServerSet) -> None:
         for line in balancer_config(chosen.plan, chosen.replicas).splitlines():
             print_line(line)
         print_line("END")
+    elif chosen.balancer == "vllm-router":
+        print_line(str(router_command(chosen.plan, chosen.replicas)))
 
 
 def _log_path(log_dir: Path | None, plan: Plan) -> Path:

@@ -107,7 +107,9 @@ def serve(
         plans = read_plans(options, vllm=build, machine=None if build is None else Machine())
         if what == "both" and build is None:
             plans = share_gpu(plans)
-        sets = [set_of(plan, count, balancer, roles=len(plans)) for plan in plans]
+        sets = [
+            set_of(plan, count, balancer, roles=len(plans), elsewhere=build is not None) for plan in plans
+        ]
         if dry_run:
             for each in sets:
                 print_commands(each)

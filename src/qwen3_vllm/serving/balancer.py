@@ -30,18 +30,24 @@ def router_program() -> Path | None:
     return program if program.exists() else None
 
 
-def choose_balancer(plan: Plan, asked: Balancer | Literal["auto"] = "auto") -> tuple[Balancer, str | None]:
+def choose_balancer(
+    plan: Plan, asked: Balancer | Literal["auto"] = "auto", *, elsewhere: bool = False
+) -> tuple[Balancer, str | None]:
     """Return the balancer for servers of a plan; or why there can be no balancer.
+
+    Args:
+        elsewhere: The plan is for another machine, which has the balancer that is asked for.
 
     Raises:
         LaunchError: The one asked for cannot be had.
     """
     if asked == "none":
         return "none", "--balancer none leaves it out"
-    no_haproxy = None if haproxy_program() else _NO_HAPROXY
+    there = elsewhere and asked != "auto"
+    no_haproxy = None if there or haproxy_program() else _NO_HAPROXY
     if plan.vllm_args.has("--ssl-certfile"):
         no_haproxy = "the balancer is started without TLS; put one in front that has your certificate"
-    no_router = no_haproxy if plan.vllm_args.has("--ssl-certfile") else _why_no_router(plan)
+    no_router = no_haproxy if plan.vllm_args.has("--ssl-certfile") else _why_no_router(plan, there=there)
     if asked != "auto":
         obstacle = no_haproxy if asked == "haproxy" else no_router
         if obstacle is not None:
@@ -52,7 +58,7 @@ def choose_balancer(plan: Plan, asked: Balancer | Literal["auto"] = "auto") -> t
     return ("vllm-router", None) if no_router is None else ("none", no_haproxy)
 
 
-def _why_no_router(plan: Plan) -> str | None:
+def _why_no_router(plan: Plan, *, there: bool) -> str | None:
     """Say why vllm-router cannot stand in front; None when it can.
 
     vllm-router (seen with 0.1.17) forwards the key to /v1/embeddings but not to /v1/score, and lets anybody
@@ -62,7 +68,7 @@ def _why_no_router(plan: Plan) -> str | None:
         return "vllm-router does not pass the API key on to every route"
     if not is_loopback(plan.options.host):
         return "vllm-router lets anybody who reaches it add and remove servers"
-    if router_program() is None:
+    if not there and router_program() is None:
         return "vllm-router is not installed (pip install vllm-router)"
     return None
 
@@ -72,6 +78,17 @@ def balancer_config(plan: Plan, replicas: Sequence[Plan]) -> str:
     options = plan.options
     servers = [f"{each.options.host}:{each.options.served_port}" for each in replicas]
     return haproxy_config(options.role, options.host, options.served_port, servers)
+
+
+def router_command(plan: Plan, replicas: Sequence[Plan]) -> Command:
+    """Build the command of vllm-router before the replicas of a plan."""
+    options = plan.options
+    argv = (
+        *(str(router_program() or "vllm-router"), "--host", options.host, "--port", str(options.served_port)),
+        *("--policy", "round_robin", "--prometheus-port", str(free_port())),
+        *("--worker-urls", *(each.base_url for each in replicas)),
+    )
+    return Command(argv, {}, after_others=True)
 
 
 def make_balancer(kind: Balancer, plan: Plan, replicas: Sequence[Plan], log_path: Path) -> Server:
@@ -89,17 +106,11 @@ def make_balancer(kind: Balancer, plan: Plan, replicas: Sequence[Plan], log_path
     if kind == "haproxy":
         config = log_path.with_suffix(".haproxy.cfg")
         _write_checked(config, balancer_config(plan, replicas))
-        argv: tuple[str, ...] = (str(haproxy_program()), "-db", "-f", str(config))
+        command = Command((str(haproxy_program()), "-db", "-f", str(config)), {}, after_others=True)
     else:
-        argv = (
-            *(str(router_program()), "--host", options.host, "--port", str(options.served_port)),
-            *("--policy", "round_robin", "--prometheus-port", str(free_port())),
-            *("--worker-urls", *(each.base_url for each in replicas)),
-        )
+        command = router_command(plan, replicas)
     key = plan.keys[0] if plan.keys else None
-    return Server(
-        f"{options.role} ({kind})", Command(argv, {}, after_others=True), plan.base_url, log_path, api_key=key
-    )
+    return Server(f"{options.role} ({kind})", command, plan.base_url, log_path, api_key=key)
 
 
 def _write_checked(config: Path, text: str) -> None:
