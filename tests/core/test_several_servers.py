@@ -15,6 +15,7 @@ from qwen3_vllm import EmbeddingClient, RerankClient, errors
 from qwen3_vllm._core.client import transport_of
 from qwen3_vllm._core.embedding.same_model import PROBE
 from qwen3_vllm._core.http.flow import send_one
+from qwen3_vllm._core.http.several import group as group_module
 from qwen3_vllm._core.http.several import servers as servers_module
 from qwen3_vllm._core.reranking.client import server_of
 from qwen3_vllm._core.reranking.same_model import PROBE_QUERY
@@ -510,6 +511,27 @@ def test_a_reranker_started_anew_with_other_weights_between_calls_is_noticed() -
 
         for _ in range(3):
             np.testing.assert_allclose(client.score("q", TEXTS), expected, atol=1e-6)
+
+
+def test_a_query_after_a_rest_does_not_wait_for_a_probe_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(connection: socket.socket, reply: Reply) -> None:
+        time.sleep(0.5)
+        honest(connection, reply)
+
+    with serving(*embedders(2)) as servers:
+        client = client_of(servers)
+        client.embed_queries(["both are met"])
+        for server in servers:
+            server.fault = always(slow, EMBEDDINGS)
+            for connection in list(server.connections):
+                connection.shutdown(socket.SHUT_RDWR)  # as vLLM does after some seconds
+        monkeypatch.setattr(group_module, "REST_SECONDS", 0.0)
+        began = time.monotonic()
+
+        client.embed_queries(["q"])
+        assert time.monotonic() - began < 0.95
+        asked = [text for server in servers for body in server.bodies(EMBEDDINGS) for text in body["input"]]
+        assert asked.count(PROBE) == 3
 
 
 def test_a_server_that_closes_each_connection_is_used_all_the_same() -> None:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 # vLLM closes a connection after 5 s without a request; using one at that moment fails.
-_KEEP_ALIVE_SECONDS = 3.0
+KEEP_ALIVE_SECONDS = 3.0
 # A response of 128 vectors is 512 KiB; the default buffer of 64 KiB costs 30 % more CPU for reading one.
 _READ_BUFFER_BYTES = 2**18
 
@@ -89,7 +89,7 @@ class BackgroundLoop:
         """The shared pool of connections; to be called on the loop."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=Connector(self.connections_made, limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+                connector=Connector(self.connections_made, limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=_READ_BUFFER_BYTES,
                 response_class=Response,

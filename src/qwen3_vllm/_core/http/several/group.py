@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from qwen3_vllm import errors
-from qwen3_vllm._core.http.connections.loop import now
+from qwen3_vllm._core.http.connections.loop import KEEP_ALIVE_SECONDS, now
 from qwen3_vllm._core.http.flow import Deadline, uncounted
 from qwen3_vllm._core.http.retries import retry_delay
 from qwen3_vllm._core.http.several.health import Health
@@ -23,6 +23,7 @@ M = TypeVar("M")
 
 logger = logging.getLogger(__name__)
 
+REST_SECONDS = KEEP_ALIVE_SECONDS  # after which connections are no longer used
 _PATIENCE = 5.0  # seconds, in which the first call lets other servers be checked when one is ready
 _NAMED = 5  # failures that a message names
 # What is wrong with the addresses, rather than with a server for the moment.
@@ -66,7 +67,17 @@ class Group(Generic[M]):
                 return free
             await self._find()
 
+    def begin_turn(self, server: Server[M]) -> None:
+        """Note that a server is sent work.
+
+        After a rest that takes a new connection: a look at who answers then takes its time beside the work.
+        """
+        if now() - server.used_at > REST_SECONDS:
+            self._begin_confirm(server)
+        server.used_at = now()
+
     def end_turn(self, server: Server[M], bulk: bool) -> None:
+        server.used_at = now()
         self._turns.give_back(server, bulk)
 
     def failed(self, server: Server[M], error: errors.Qwen3VLLMError, began: float) -> None:
@@ -83,15 +94,18 @@ class Group(Generic[M]):
         """
         answered = now()
         while server.connections != server.transport.connections_made and server.confirmed_at < answered:
-            if server.confirming is None or server.confirming.done():
-                server.confirming = asyncio.create_task(self._confirm(server))
-            await asyncio.shield(server.confirming)
+            await asyncio.shield(self._begin_confirm(server))
             if not server.usable:
                 return server.health.error
         return None
 
+    def _begin_confirm(self, server: Server[M]) -> asyncio.Task[None]:
+        if server.confirming is None or server.confirming.done():
+            server.confirming = asyncio.create_task(self._confirm(server))
+        return server.confirming
+
     async def _confirm(self, server: Server[M]) -> None:
-        began, connections = now(), server.transport.connections_made
+        began = now()
         try:
             await self._compare(server, anew=False)
         except errors.OverloadedError:
@@ -99,7 +113,9 @@ class Group(Generic[M]):
         except errors.Qwen3VLLMError as error:
             self._set_aside(server, error)
         else:
-            server.connections = connections
+            # All of them: what answers now has been there since the look began, for another can only take its
+            # place while there is none.
+            server.connections = server.transport.connections_made
         server.confirmed_at = began
 
     async def _find(self) -> None:
@@ -162,6 +178,7 @@ class Group(Generic[M]):
             self._set_aside(server, error)
         else:
             server.connections = server.transport.connections_made
+            server.used_at = now()
             server.health.passed()
             if not is_new:
                 logger.info("%s is used again.", server.transport.root)

@@ -34,6 +34,7 @@ class Server(Generic[M]):
         member: Makes flows for it.
         connections: Made to it when it was last seen to be the same; while none is added, it is.
         confirmed_at: When the last look at that began.
+        used_at: When it was last sent work, or gave it back.
     """
 
     member: M
@@ -42,6 +43,7 @@ class Server(Generic[M]):
     in_flight: int = 0
     connections: int = 0
     confirmed_at: float = 0.0
+    used_at: float = 0.0
     checking: asyncio.Task[None] | None = None
     confirming: asyncio.Task[None] | None = None
     sign: asyncio.Task[bool] | None = None

@@ -127,6 +127,7 @@ class Servers(Runner, Generic[M]):
         except errors.Qwen3VLLMError as error:
             return Ended(None, {}, error)
         began, hangs = now(), False
+        group.begin_turn(server)
 
         async def work() -> Any:
             return await run(server, start), await group.confirm(server)
