@@ -88,7 +88,7 @@ def test_a_key_file_keeps_the_environments_key_from_the_server(
     with server(tmp_path, env={"QWEN3_VLLM_API_KEY_FILE": "/keys"}) as fake:
         fake.start()
         wait_until_ready([fake], timeout=30)
-        assert "key file /keys key False" in fake.log_path.read_text()
+        assert eventually(lambda: "key file /keys key False" in fake.log_path.read_text())
 
 
 def test_a_proxy_does_not_come_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
