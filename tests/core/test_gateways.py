@@ -165,7 +165,7 @@ RERANK_SHAPES: dict[str, Shape] = {
         {},
     ),
 }
-"""Each shape meets each status; all kinds of bodies come with all statuses, each with another shape."""
+"""Each shape meets one status of each meaning; all kinds of bodies come with all, each with another shape."""
 
 
 @pytest.fixture(autouse=True)
@@ -180,10 +180,11 @@ def numbered(shapes: dict[str, Shape]) -> list[object]:
 
 
 def refusals(gateway: Gateway, offset: int) -> Iterator[str]:
-    """Let a gateway refuse with each status, and another kind of body each time; say with which."""
+    """Let a gateway refuse with each meaning, and another kind of body each time; say with which."""
     kinds = list(BODIES)
-    for number, status in enumerate(STATUSES, offset):
+    for number, statuses in enumerate(STATUSES, offset):
         kind = kinds[number % len(kinds)]
+        status = statuses[offset // len(kinds) % len(statuses)]
         gateway.refusal = (status, kind)
         yield f"{status} {kind}"
 
