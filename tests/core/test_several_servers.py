@@ -135,13 +135,13 @@ def test_a_server_that_is_full_is_not_waited_for_while_another_has_room() -> Non
 
 def test_a_server_that_hangs_costs_one_time_limit() -> None:
     with serving(*embedders(2)) as servers:
-        client = client_of(servers, timeout=1)
+        client = client_of(servers, timeout=0.6)
         client.embed_documents(["both are met"])
         servers[0].fault = always(hang)
         began = time.monotonic()
 
         np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
-        assert 1 <= time.monotonic() - began < 20
+        assert 0.6 <= time.monotonic() - began < 20
         np.testing.assert_allclose(client.embed_documents(TEXTS), right(TEXTS), atol=1e-6)
 
 
@@ -459,9 +459,9 @@ def test_a_server_that_takes_long_but_lives_is_waited_for(monkeypatch: pytest.Mo
         client = client_of(servers)
         client.embed_documents(["both are met"])
         servers[0].fault = always(slow, EMBEDDINGS)
-        client.embed_documents(TEXTS)
+        client.embed_documents(TEXTS[:16])
         assert len(embedded(servers[0])) >= 4
-        assert sorted(embedded(servers[0]) + embedded(servers[1])) == sorted(TEXTS)  # none was sent again
+        assert sorted(embedded(servers[0]) + embedded(servers[1])) == sorted(TEXTS[:16])  # none was sent again
 
 
 def test_many_may_die_at_once_while_one_is_left() -> None:

@@ -391,15 +391,15 @@ def test_many_calls_to_a_hung_server_end_together(warm: bool) -> None:
 def test_a_whole_call_ends_within_its_total_timeout_and_keeps_what_it_has(embed: Embed) -> None:
     texts = [f"text {number}" for number in range(20)]
     with serve(FakeVLLM("embedding")) as server:
-        client = client_of(server, total_timeout=1.5, max_concurrency=1, batch_size=1)
+        client = client_of(server, total_timeout=1, max_concurrency=1, batch_size=1)
         client.embed_documents(["warm"])
         server.fault = lambda request: hang if b"text 5" in request.body else honest
         began = time.monotonic()
 
-        with pytest.raises(errors.RequestTimeoutError, match=r"total_timeout, 1\.5 s") as caught:
+        with pytest.raises(errors.RequestTimeoutError, match=r"total_timeout, 1 s") as caught:
             embed(client, texts)
 
-        assert 1.4 < time.monotonic() - began < 10
+        assert 0.9 < time.monotonic() - began < 10
         assert sorted(caught.value.errors) == list(range(5, 20))
         assert caught.value.partial is not None
         assert_right(caught.value.partial[:5], texts[:5])

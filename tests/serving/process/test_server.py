@@ -36,6 +36,12 @@ time.sleep(600)
 """
 
 
+@pytest.fixture(autouse=True)
+def frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look often whether a server answers, which takes these no time."""
+    monkeypatch.setattr("qwen3_vllm.serving.process.server.POLL_SECONDS", 0.05)
+
+
 def server(tmp_path: Path, program: str = ANSWERS, name: str = "fake", **options: object) -> Server:
     port = free_port()
     script = tmp_path / f"{name}.py"
@@ -115,12 +121,12 @@ def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_waiting_ends(tmp_path: Path) -> None:
     with server(tmp_path, "import time; time.sleep(600)") as fake:
         fake.start()
-        with pytest.raises(ServerDied, match="not ready after 1 s"):
-            wait_until_ready([fake], timeout=1)
+        with pytest.raises(ServerDied, match="not ready after 0 s"):
+            wait_until_ready([fake], timeout=0.2)
 
 
 def test_processes_that_ignore_sigterm_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qwen3_vllm.serving.process.server.STOP_SECONDS", 1.0)
+    monkeypatch.setattr("qwen3_vllm.serving.process.server.STOP_SECONDS", 0.2)
     fake = server(tmp_path, STUBBORN)
     fake.start()
     assert eventually(lambda: fake.log_path.read_text().endswith("\n"))
@@ -133,7 +139,7 @@ def test_processes_that_ignore_sigterm_are_killed(tmp_path: Path, monkeypatch: p
 
 def test_one_death_stops_the_others(tmp_path: Path) -> None:
     fine = server(tmp_path, name="fine")
-    doomed = server(tmp_path, "import time; time.sleep(1); raise SystemExit(3)", name="doomed")
+    doomed = server(tmp_path, "import time; time.sleep(0.2); raise SystemExit(3)", name="doomed")
     with pytest.raises(ServerDied, match="the doomed server died"), running([fine, doomed], timeout=30):
         pytest.fail("not reached")
     assert fine.pid is not None

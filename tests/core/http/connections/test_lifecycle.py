@@ -309,14 +309,14 @@ def call():
     except errors.Qwen3VLLMError as error:
         print(error, flush=True)
 
-client = EmbeddingClient(base_url=sys.argv[1], timeout=1 if joined else 60, max_retries=0)
+client = EmbeddingClient(base_url=sys.argv[1], timeout=0.5 if joined else 60, max_retries=0)
 thread = threading.Thread(target=call, daemon=True)
 thread.start()
 input()
 """
 
 
-@pytest.mark.parametrize(("joined", "words"), [("joined", "within 1 s"), ("left", "")])
+@pytest.mark.parametrize(("joined", "words"), [("joined", "within 0.5 s"), ("left", "")])
 def test_a_daemons_call_under_way_ends_in_time_or_with_the_process(
     embedding_server: SocketServer, joined: str, words: str
 ) -> None:
