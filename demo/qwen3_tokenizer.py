@@ -94,7 +94,7 @@ def _bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
     letters = _byte_letters()
 
     def readable(token: bytes) -> str:
-        return "".join(letters[byte] for byte in token)
+        return token.decode("latin-1").translate(letters)
 
     vocabulary = {readable(token): rank for token, rank in ranks.items()}
     merges = []
@@ -107,6 +107,13 @@ def _bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 def _split(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
     """Return the two tokens that were merged into this one: what is left of its bytes by earlier merges."""
+    cuts = [
+        cut
+        for cut in range(1, len(token))
+        if ranks.get(token[:cut], rank) < rank and ranks.get(token[cut:], rank) < rank
+    ]
+    if len(cuts) == 1:  # there is no other way to make it, and the longer way takes twice the time
+        return token[: cuts[0]], token[cuts[0] :]
     parts = [token[place : place + 1] for place in range(len(token))]
     while len(parts) > 2:
         neighbours = enumerate(itertools.pairwise(parts))
