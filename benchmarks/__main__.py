@@ -16,7 +16,6 @@ from rich.text import Text
 
 from benchmarks.canned import canned_server
 from benchmarks.measure import CASES, Plan, Result, Spread, spread
-from benchmarks.plot import draw
 from benchmarks.run import run_bench
 from qwen3_vllm.errors import ConfigurationError, Qwen3VLLMError
 
@@ -100,6 +99,8 @@ def bench(
     if json_file is not None:
         json_file.write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
     if plot is not None:
+        from benchmarks.plot import draw  # matplotlib takes a quarter of a second to import
+
         draw(result, plot)
 
 

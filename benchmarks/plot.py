@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("agg")
-from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from benchmarks.measure import CASES, Result, Series, Spread, spread
 
@@ -20,14 +17,8 @@ def draw(result: Result, file: Path) -> None:
     """Draw throughput, latency and CPU of every client; the ending of `file` says the format."""
     cases = [(case, result.of(case)) for case in CASES if result.of(case)]
     heights = [len(series) for _, series in cases]
-    figure, rows = pyplot.subplots(
-        len(cases),
-        3,
-        squeeze=False,
-        figsize=(15, 1.2 * len(cases) + 0.32 * sum(heights)),
-        height_ratios=heights,
-        layout="constrained",
-    )
+    figure = Figure(figsize=(15, 1.2 * len(cases) + 0.32 * sum(heights)), layout="constrained")
+    rows = figure.subplots(len(cases), 3, squeeze=False, height_ratios=heights)
     for (case, series), (speed, latency, cpu) in zip(cases, rows, strict=True):
         one, many = CASES[case]
         _ranges(speed, f"{many} per second", series, [spread(each.per_second) for each in series])
@@ -38,7 +29,6 @@ def draw(result: Result, file: Path) -> None:
         for axes in (latency, cpu):
             axes.set_yticklabels([])
     figure.savefig(file)
-    pyplot.close(figure)
 
 
 def _latency(series: Series) -> Spread:

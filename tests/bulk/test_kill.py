@@ -17,7 +17,7 @@ from qwen3_vllm.bulk import embed_files, pipeline
 from tests.bulk.runs import Canned, errors, ids, vectors, write_lines
 from tests.faults import Reply, Request, serve
 
-ROWS = 40
+ROWS = 30
 
 
 class Killed(BaseException):
@@ -26,16 +26,16 @@ class Killed(BaseException):
 
 def write_input(path: Path) -> Path:
     lines = [f'{{"id": "d{n}", "text": "document {n}"}}' for n in range(ROWS)]
-    lines[17] = "no JSON"
-    lines[34] = '{"id": "d34"}'
+    lines[7] = "no JSON"
+    lines[24] = '{"id": "d24"}'
     return write_lines(path, lines)
 
 
 def check(out: Path, canned: Canned) -> None:
-    good = [n for n in range(ROWS) if n not in (17, 34)]
+    good = [n for n in range(ROWS) if n not in (7, 24)]
     assert ids(out) == [f"d{n}" for n in good]
     np.testing.assert_allclose(vectors(out), [canned.vector(f"document {n}") for n in good], rtol=1e-6)
-    assert [each["row"] for each in errors(out)] == [18, 35]
+    assert [each["row"] for each in errors(out)] == [8, 25]
     assert list((out / "_progress").iterdir()) == []
 
 
@@ -87,9 +87,9 @@ def test_a_run_cut_off_at_any_step_on_the_disk_goes_on_without_a_trace(
             canned.texts.clear()
             embed_files([path], out, client=client, part_rows=20)
             check(out, canned)
-            missing = ROWS - max(20 * parts_before, 10 * chunks_before)
+            missing = max(0, ROWS - max(20 * parts_before, 10 * chunks_before))
             assert len(canned.documents()) <= missing, f"step {step}: asked again for what was done"
-    assert step > 50
+    assert step > 40
 
 
 def test_chunks_that_another_release_cut_differently_are_not_mistaken(

@@ -13,7 +13,7 @@ import pytest
 from qwen3_vllm import EmbeddingClient, RerankClient
 from qwen3_vllm.evaluation import Dataset, evaluate
 
-DOCUMENTS, QUERIES, DIMENSIONS = 30_000, 300, 1024
+DOCUMENTS, QUERIES, DIMENSIONS = 20_000, 60, 512
 MATRIX_BYTES = 4 * DOCUMENTS * DIMENSIONS
 CENTRES = np.random.default_rng(0).standard_normal((256, DIMENSIONS), np.float32)
 

@@ -1,12 +1,20 @@
 """Intervals and p-values: as scipy and plain enumeration have them."""
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from qwen3_vllm.evaluation.measures.statistics import bootstrap, holm, paired_randomisation
+
+
+@pytest.fixture
+def stats() -> Any:
+    """scipy.stats, which takes half a second to import."""
+    from scipy import stats
+
+    return stats
 
 
 @pytest.fixture
@@ -16,7 +24,7 @@ def values() -> np.ndarray:
     return np.clip(rng.normal(0.5, 0.5, (200, 2)), 0, 1)
 
 
-def test_an_interval_is_that_of_scipy(values: np.ndarray) -> None:
+def test_an_interval_is_that_of_scipy(values: np.ndarray, stats: Any) -> None:
     estimates = bootstrap(values, seed=0)
 
     for column, estimate in zip(values.T, estimates, strict=True):
@@ -49,7 +57,7 @@ def test_few_queries_are_tried_with_every_pattern_of_signs(queries: int) -> None
     assert paired_randomisation(differences, seed=0) == pytest.approx(expected)
 
 
-def test_a_p_value_is_that_of_scipy(values: np.ndarray) -> None:
+def test_a_p_value_is_that_of_scipy(values: np.ndarray, stats: Any) -> None:
     differences = values[:, 0] - values[:, 1] + 0.05
     theirs = stats.permutation_test(
         (differences,),
