@@ -339,6 +339,15 @@ def test_how_many_texts_are_taken_is_known_after_one_call() -> None:
         assert [len(body["input"]) for body in server.bodies("/v1/embeddings")] == [5] * 20
 
 
+def test_finished_prompts_of_several_queries_share_a_request_beside_v1_rerank() -> None:
+    with serve(Gateway(DEAF, rerank="jina")) as server:
+        scores = RerankClient(base_url=server.base_url).score(["q1", "q2"], ["a", "b"], instruction="Judge")
+        sent = server.bodies("/classify")[-1]["input"]
+
+    assert sent == [prompts.rerank_prompt("q1", "a", "Judge"), prompts.rerank_prompt("q2", "b", "Judge")]
+    np.testing.assert_allclose(scores, [DEAF.probability(prompt) for prompt in sent], atol=1e-6)
+
+
 # --- what says nothing of a form, and what is the text's own fault -------------------------------------
 
 

@@ -18,7 +18,7 @@ from qwen3_vllm._core.http.flow import send_one
 from qwen3_vllm._core.http.several import group as group_module
 from qwen3_vllm._core.http.several import servers as servers_module
 from qwen3_vllm._core.reranking.client import server_of
-from qwen3_vllm._core.reranking.same_model import PROBE_QUERY
+from qwen3_vllm._core.reranking.same_model import PROBES
 from qwen3_vllm._core.vllm_api.calls import tokenize
 from tests.conftest import Embed, Score
 from tests.fake_vllm import END_TOKEN, RIGHT_TEMPLATE, STOCK_TEMPLATE, FakeVLLM
@@ -352,6 +352,10 @@ def test_what_one_server_is_asked_goes_to_one_of_them() -> None:
             server.stop()
         with pytest.raises(errors.ServerUnreachableError):
             transport_of(client).run(send_one(tokenize("Qwen3", "abc")))
+        with pytest.raises(errors.ServerUnreachableError):
+            client.embed_documents(TEXTS)
+        with pytest.raises(errors.ServerUnreachableError, match="None of 2 servers can be used"):
+            transport_of(client).run(send_one(tokenize("Qwen3", "abc")))
 
 
 def test_a_query_that_is_too_long_is_so_on_every_server() -> None:
@@ -374,7 +378,7 @@ def test_what_rerankers_have_in_common_is_what_one_of_them_is() -> None:
 @pytest.mark.parametrize("kind", ["embedding", "reranker"])
 def test_a_server_that_refuses_what_it_is_checked_by_is_done_without(kind: str) -> None:
     def choose(request: Request) -> Fault:
-        probes = (PROBE.encode(), PROBE_QUERY.encode())
+        probes = (PROBE.encode(), PROBES[-1].encode())
         return instead(400) if any(probe in request.body for probe in probes) else honest
 
     with serving(FakeVLLM(kind), FakeVLLM(kind)) as servers:  # type: ignore[arg-type]
@@ -449,6 +453,7 @@ def test_a_server_that_hangs_is_noticed_long_before_its_time_limit(monkeypatch: 
 
 
 def test_a_server_that_takes_long_but_lives_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = TEXTS[:16]
     monkeypatch.setattr(servers_module, "_SILENCE", 0.5)  # which a busy machine has for GET /health
 
     def slow(connection: socket.socket, reply: Reply) -> None:
@@ -459,9 +464,9 @@ def test_a_server_that_takes_long_but_lives_is_waited_for(monkeypatch: pytest.Mo
         client = client_of(servers)
         client.embed_documents(["both are met"])
         servers[0].fault = always(slow, EMBEDDINGS)
-        client.embed_documents(TEXTS[:16])
+        client.embed_documents(texts)
         assert len(embedded(servers[0])) >= 4
-        assert sorted(embedded(servers[0]) + embedded(servers[1])) == sorted(TEXTS[:16])  # none was sent again
+        assert sorted(embedded(servers[0]) + embedded(servers[1])) == sorted(texts)  # none was sent again
 
 
 def test_many_may_die_at_once_while_one_is_left() -> None:

@@ -141,6 +141,19 @@ def test_what_scores_pairs_but_not_as_qwen3_does_is_named(server: FakeVLLM, word
         RerankClient(base_url=running.base_url).score("q", ["d"])
 
 
+def test_a_reranker_that_refuses_to_compare_a_text_with_itself_is_not_taken_for_an_embedding_model() -> None:
+    def choose(request: Request) -> Fault:
+        itself = request.path == "/v1/score" and request.json["text_1"] == request.json["text_2"][0]
+        return instead(400) if itself else honest
+
+    fake = FakeVLLM(missing=("/classify",))
+    with serve(fake, choose) as server:
+        scores = RerankClient(base_url=server.base_url).score("q", ["d"])
+
+    expected = fake.probability(prompts.rerank_prompt("q", "d", prompts.DEFAULT_INSTRUCTION))
+    np.testing.assert_allclose(scores, [expected], atol=1e-6)
+
+
 @pytest.mark.parametrize("path", ["/tokenize", "/classify"])
 @pytest.mark.parametrize("limit", ["timeout", "total_timeout"])
 def test_a_server_that_hangs_while_asked_is_not_called_wrong(path: str, limit: str) -> None:

@@ -84,16 +84,12 @@ def send_one(call: Call[T]) -> Flow[T]:
 
 
 def uncounted(flow: Flow[T]) -> Flow[T]:
-    """Run a flow whose calls are questions about the server, whatever it says of them."""
+    """Run a flow whose calls are questions about the server, whatever it says of them; without a deadline."""
     try:
         step = next(flow)
         while True:
-            try:
-                yield replace(step, is_usage=False) if isinstance(step, Round) else step
-            except errors.Qwen3VLLMError as error:
-                step = flow.throw(error)
-            else:
-                step = next(flow)
+            yield replace(step, is_usage=False) if isinstance(step, Round) else step
+            step = next(flow)
     except StopIteration as stop:
         return cast(T, stop.value)
 
