@@ -109,12 +109,16 @@ def test_chunks_are_bounded_by_characters_too(monkeypatch: pytest.MonkeyPatch) -
 
 def test_three_run_at_once_and_results_keep_their_order() -> None:
     running = peak = 0
+    three = asyncio.Event()
 
     async def work(n: int) -> int:
         nonlocal running, peak
         running += 1
         peak = max(peak, running)
-        await asyncio.sleep(0.02 if n % 2 == 0 else 0)
+        if running == 3:
+            three.set()
+        await asyncio.wait_for(three.wait(), 60)
+        await asyncio.sleep(0.01 if n % 2 == 0 else 0)
         running -= 1
         return n
 
