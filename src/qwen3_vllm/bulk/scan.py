@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from qwen3_vllm._core.text_files.lines import Lines, TooLongError
+from qwen3_vllm._core.text_files.lines import Lines, LongLineError
 from qwen3_vllm._core.text_files.records import has_header, read_header, records
 from qwen3_vllm._core.text_files.sources import Source, state_of
 from qwen3_vllm._core.text_files.utf8 import open_source
@@ -21,7 +21,7 @@ from qwen3_vllm.bulk.parts import Fields, Part
 from qwen3_vllm.errors import ConfigurationError
 
 # What reading a broken file, or one that is something else, raises.
-UNREADABLE = (OSError, EOFError, zlib.error, UnicodeError, csv.Error, TooLongError, pa.ArrowException)
+UNREADABLE = (OSError, EOFError, zlib.error, UnicodeError, csv.Error, LongLineError, pa.ArrowException)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from qwen3_vllm.errors import InputError
 LONGEST = 1 << 26  # bytes of a line or paragraph: a file without any must not end up in memory
 
 
-class TooLongError(InputError):
+class LongLineError(InputError):
     """A line or a paragraph that cannot be one text."""
 
 
@@ -33,7 +33,7 @@ class Lines:
             if not line:
                 raise StopIteration
             if len(line) == LONGEST:
-                raise TooLongError(f"a line is longer than {LONGEST >> 20} MiB")
+                raise LongLineError(f"a line is longer than {LONGEST >> 20} MiB")
             if self._seen is not None:
                 self._seen(line)
         self.offset += len(line)

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator
 
 from qwen3_vllm._core.text_files.csv_records import csv_records
-from qwen3_vllm._core.text_files.lines import LONGEST, Lines, TooLongError
+from qwen3_vllm._core.text_files.lines import LONGEST, Lines, LongLineError
 from qwen3_vllm._core.text_files.sources import Format
 
 # bytes: a line or a paragraph. A list: the fields of CSV; empty for a blank line.
@@ -47,7 +47,7 @@ def _paragraphs(lines: Lines) -> Iterator[bytes]:
             block.append(line)
             size += len(line)
             if size > LONGEST:
-                raise TooLongError(f"a paragraph is longer than {LONGEST >> 20} MiB")
+                raise LongLineError(f"a paragraph is longer than {LONGEST >> 20} MiB")
         elif block:
             yield b"".join(block)
             block = []

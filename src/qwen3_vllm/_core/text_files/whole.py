@@ -3,7 +3,7 @@
 import io
 from dataclasses import dataclass
 
-from qwen3_vllm._core.text_files.lines import Lines, TooLongError
+from qwen3_vllm._core.text_files.lines import Lines, LongLineError
 from qwen3_vllm._core.text_files.records import records
 from qwen3_vllm._core.text_files.rows import RowReader
 from qwen3_vllm._core.text_files.sources import Format
@@ -41,6 +41,6 @@ def read_texts(content: bytes, format: Format, name: str, text_field: str = "tex
                 raise InputError(f"{where} has no text in {text_field!r} but {type(row.text).__name__}")
             text = row.text if format == "jsonl" else row.text.strip().replace("\r\n", "\n")
             texts.append(NamedText(text, None if row.id == reader.name_of(number) else row.id, number))
-    except TooLongError as error:
+    except LongLineError as error:
         raise InputError(f"{name}: {error}") from error
     return texts
