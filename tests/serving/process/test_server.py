@@ -137,6 +137,22 @@ def test_processes_that_ignore_sigterm_are_killed(tmp_path: Path, monkeypatch: p
     fake.stop()
 
 
+def test_several_that_ignore_sigterm_are_killed_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen3_vllm.serving.process.server.STOP_SECONDS", 2.0)
+    fakes = [server(tmp_path, STUBBORN, name=f"fake-{number}") for number in range(4)]
+    for fake in fakes:
+        fake.start()
+    assert eventually(lambda: all(fake.log_path.read_text().endswith("\n") for fake in fakes))
+    for fake in fakes:
+        fake.terminate()
+    began = time.monotonic()
+    for fake in fakes:
+        fake.stop()
+    assert time.monotonic() - began < 5
+
+
 def test_one_death_stops_the_others(tmp_path: Path) -> None:
     fine = server(tmp_path, name="fine")
     doomed = server(tmp_path, "import time; time.sleep(0.2); raise SystemExit(3)", name="doomed")

@@ -1,6 +1,7 @@
 """A server as a process group: started, waited for, and stopped as a whole."""
 
 import http.client
+import math
 import os
 import signal
 import ssl
@@ -72,6 +73,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
+        self._ends_by = math.inf
 
     def __repr__(self) -> str:
         return f"Server({self.name!r}, {self.base_url!r})"
@@ -108,7 +110,7 @@ class Server:
         environment = {**os.environ, **self.command.env, **self._secret_env}
         if "QWEN3_VLLM_API_KEY_FILE" in self.command.env:
             environment.pop("VLLM_API_KEY", None)  # vLLM's own guard would refuse the keys of the file
-        self._started_at = time.monotonic()
+        self._started_at, self._ends_by = time.monotonic(), math.inf
         output, into_output = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -162,7 +164,8 @@ class Server:
         )
 
     def terminate(self) -> None:
-        """Ask the group to end, without waiting."""
+        """Ask the group to end, without waiting; the time that it has for that begins."""
+        self._ends_by = min(self._ends_by, time.monotonic() + STOP_SECONDS)
         self._signal(signal.SIGTERM)
 
     def stop(self) -> None:
@@ -170,8 +173,7 @@ class Server:
         if self._process is None:
             return
         self.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
-        while _is_group_alive(self._process) and time.monotonic() < deadline:
+        while _is_group_alive(self._process) and time.monotonic() < self._ends_by:
             time.sleep(0.05)
         self._signal(signal.SIGKILL)
         self._process.wait()
