@@ -44,7 +44,8 @@ class Qwen3VLLMEmbeddings(EmbeddingAdapter, Embeddings):
         Install `qwen3-vllm[langchain]` and start a server: `qwen3-vllm serve embedding`.
 
     Key init args:
-        base_url: Server's address [QWEN3_EMBEDDING_URL], default `http://127.0.0.1:8000/v1`.
+        base_url: Server's address [QWEN3_EMBEDDING_URL], default `http://127.0.0.1:8000/v1`. Several: a list,
+            or with commas.
         model: Name at the server; None takes the first that it serves.
         instruction: Task sentence for queries; documents have no instruction.
         dimensions: Dimensions of the vectors; None for the model's own.
@@ -100,7 +101,8 @@ class Qwen3VLLMReranker(RerankAdapter, BaseDocumentCompressor):
         Install `qwen3-vllm[langchain]` and start a server: `qwen3-vllm serve reranker`.
 
     Key init args:
-        base_url: Server's address [QWEN3_RERANKER_URL], default `http://127.0.0.1:8001`.
+        base_url: Server's address [QWEN3_RERANKER_URL], default `http://127.0.0.1:8001`. Several: a list,
+            or with commas.
         top_n: Documents to keep, 3 by default; None for all.
         score_threshold: Drop documents with a lower relevance_score, in [0, 1].
         combine: `(relevance_score, document) -> float`, to rank by a mix with freshness, clicks, …
@@ -200,7 +202,8 @@ class Qwen3VLLMCrossEncoder(RerankAdapter, BaseCrossEncoder):
         Install `qwen3-vllm[langchain]` and start a server: `qwen3-vllm serve reranker`.
 
     Key init args:
-        base_url: Server's address [QWEN3_RERANKER_URL], default `http://127.0.0.1:8001`.
+        base_url: Server's address [QWEN3_RERANKER_URL], default `http://127.0.0.1:8001`. Several: a list,
+            or with commas.
         instruction: Task sentence.
         All others: as `RerankClient` has them; docs/options.md explains each.
 

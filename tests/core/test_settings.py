@@ -42,6 +42,15 @@ def test_several_addresses_are_kept_once_each(given: str | list[str], kept: str 
     assert EmbeddingSettings.model_validate_json(settings.model_dump_json()).base_url == kept
 
 
+@pytest.mark.parametrize("bad", ["c:8000", "http://user:a-password@c"])
+def test_a_bad_one_of_several_addresses_is_named_by_its_place(bad: str) -> None:
+    with pytest.raises(
+        errors.ConfigurationError, match=r"^EmbeddingSettings: address 3 of 3: base_url must"
+    ) as caught:
+        EmbeddingSettings(base_url=["http://a:1", f"http://b:1,, {bad}"])
+    assert bad not in str(caught.value)
+
+
 def test_several_addresses_may_be_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QWEN3_RERANKER_URL", "http://a:1,http://b:1")
     assert RerankSettings().base_url == ("http://a:1", "http://b:1")

@@ -26,11 +26,16 @@ def checked_base_url(given: object) -> object:
     lines = [given] if isinstance(given, str) else given
     if not isinstance(lines, Sequence) or not all(isinstance(line, str) for line in lines):
         raise ValueError("base_url must be an address, or a list of them")
+    urls = [url for line in lines for word in line.split(",") if (url := word.strip())] or [""]
     servers: dict[object, str] = {}
-    for url in filter(None, (url.strip() for line in lines for url in line.split(","))):
-        address = _checked_address(url)
+    for place, url in enumerate(urls, 1):
+        try:
+            address = _checked_address(url)
+        except ValueError as error:
+            which = f"address {place} of {len(urls)}: " if len(urls) > 1 else ""
+            raise ValueError(f"{which}{error}") from None
         servers.setdefault(_server_of(address), address)
-    first, *others = servers.values() or [_checked_address("")]
+    first, *others = servers.values()
     return (first, *others) if others else first
 
 

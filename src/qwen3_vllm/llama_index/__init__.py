@@ -62,7 +62,8 @@ class Qwen3VLLMEmbeddings(EmbeddingAdapter, BaseEmbedding):
     Queries get the instruction, texts do not.
 
     Args:
-        base_url: Server's address [QWEN3_EMBEDDING_URL], default `http://127.0.0.1:8000/v1`.
+        base_url: Server's address [QWEN3_EMBEDDING_URL], default `http://127.0.0.1:8000/v1`. Several: a list,
+            or with commas.
         model_name: Name at the server; None takes the first that it serves.
         embed_batch_size: Texts that LlamaIndex hands over at once where it has to follow: for a cache, a rate
             limiter, a progress bar, callbacks or instrumentation; else all. They travel in requests of
@@ -224,7 +225,8 @@ class Qwen3VLLMReranker(RerankAdapter, BaseNodePostprocessor):
     """Qwen3-Reranker served by vLLM, as a LlamaIndex node postprocessor.
 
     Args:
-        base_url: Server's address [QWEN3_RERANKER_URL], default `http://127.0.0.1:8001`.
+        base_url: Server's address [QWEN3_RERANKER_URL], default `http://127.0.0.1:8001`. Several: a list,
+            or with commas.
         model_name: Name at the server; None takes the first that it serves.
         top_n: Nodes to keep, 2 by default; None for all.
         score_threshold: Drop nodes with a lower relevance score, in [0, 1].
