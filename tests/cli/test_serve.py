@@ -1,8 +1,10 @@
 """`qwen3-vllm serve` as a user types it, up to the moment of starting."""
 
 import json
+import os
 import shlex
 import socket
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ from packaging.version import Version
 from typer.testing import CliRunner, Result
 
 from qwen3_vllm.cli import app
+from qwen3_vllm.serving import Server
 from qwen3_vllm.serving.machine.hardware import Gpu, Machine
+from qwen3_vllm.serving.machine.ports import free_ports
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 
 ELSEWHERE = ("--dry-run", "--vllm-version", "0.33.0")
@@ -200,6 +204,59 @@ def test_on_an_h100_the_servers_fill_it_behind_the_one_address(what: str, counts
     for port in fronts:
         assert f"    bind 127.0.0.1:{port}\n" in result.stdout
     assert result.stdout.count("haproxy -db -f /dev/stdin") == len(counts)
+
+
+@pytest.fixture
+def mps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The driver's program for MPS is there, and fails."""
+    program = tmp_path / "nvidia-cuda-mps-control"
+    program.write_text("#!/bin/sh\necho no GPU here\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
+    return program
+
+
+@pytest.mark.usefixtures("haproxy", "h100", "mps")
+def test_bulk_gives_way_to_queries_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *servers = serve("embedding", "--dry-run").stdout.splitlines()[:5]
+    assert first == "nvidia-cuda-mps-control -d"
+    assert all("CUDA_MPS_PIPE_DIRECTORY=/tmp/nvidia-mps" in line for line in servers)
+    assert ["CUDA_MPS_CLIENT_PRIORITY=1" in line for line in servers] == [False, True, True, True]
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "/run/mps")
+    own = serve("embedding", "--dry-run").stdout
+    assert "nvidia-cuda-mps-control" not in own
+    assert own.count("CUDA_MPS_CLIENT_PRIORITY=1") == 3
+
+
+@pytest.mark.usefixtures("haproxy", "h100", "mps")
+@pytest.mark.parametrize(
+    "arguments", [("embedding", "--no-mps"), ("embedding", "--replicas", "2"), ("reranker",), ("both",)]
+)
+def test_no_mps_where_nobody_has_to_give_way_or_it_is_not_wanted(arguments: tuple[str, ...]) -> None:
+    result = serve(*arguments, "--dry-run")
+    assert "nvidia-cuda-mps-control" not in result.stdout
+    assert "CUDA_MPS" not in result.stdout
+    assert result.exit_code == 0
+
+
+@pytest.mark.usefixtures("h100", "mps")
+def test_servers_start_without_an_mps_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started: list[Server] = []
+    monkeypatch.setattr("qwen3_vllm.cli.serve.supervise", lambda servers, **_: started.extend(servers))
+    port = str(free_ports(1)[0])
+    several = ("embedding", "--replicas", "3", "--balancer", "none", "--port", port, "--log-dir", ".")
+    arguments = (*several, "--", "--tokenizer", "elsewhere")
+    result = serve(*arguments)
+    assert "mps: not used; the mps server died" in result.stderr
+    assert "no GPU here" in result.stderr
+    assert len(started) == 3, result.stderr
+    assert not any("MPS" in str(server.command) for server in started)
+
+    monkeypatch.setattr("qwen3_vllm.cli._server_set.mps_daemon", lambda log: nullcontext(tmp_path))
+    started.clear()
+    assert "mps: the servers compute side by side" in serve(*arguments).stderr
+    assert [server.command.env["CUDA_MPS_PIPE_DIRECTORY"] for server in started] == [str(tmp_path)] * 3
 
 
 @pytest.mark.usefixtures("no_haproxy", "h100")

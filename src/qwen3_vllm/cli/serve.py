@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -11,7 +12,7 @@ from packaging.version import InvalidVersion, Version
 from typer.core import TyperCommand
 
 from qwen3_vllm._core.official_models import ROLES, Role
-from qwen3_vllm.cli._server_set import print_commands, servers_of, set_of
+from qwen3_vllm.cli._server_set import print_commands, servers_of, set_of, sharing_gpu
 from qwen3_vllm.cli._supervise import supervise
 from qwen3_vllm.cli._terminal import errors_in_one_line
 from qwen3_vllm.errors import LaunchError
@@ -64,6 +65,10 @@ def serve(
         Literal["auto", Balancer],
         typer.Option(help="What makes several servers one address; auto: HAProxy, if installed."),
     ] = "auto",
+    mps: Annotated[
+        bool,
+        typer.Option(help="CUDA MPS for several embedding servers of an H100, where the driver brings it."),
+    ] = True,
     log_dir: Annotated[
         Path | None, typer.Option(help="Where vLLM's logs go; default ~/.local/state/qwen3-vllm.")
     ] = None,
@@ -112,11 +117,14 @@ def serve(
         ]
         if dry_run:
             for each in sets:
-                print_commands(each)
+                print_commands(each, mps=mps and len(sets) == 1)
             return
-        servers = [server for each in sets for server in servers_of(each, log_dir)]
-        servers.sort(key=lambda server: server.command.after_others)
-        supervise(servers, boot_timeout=boot_timeout, show_log=show_log)
+        with ExitStack() as stack:
+            if mps and len(sets) == 1:  # beside a reranker it was not measured
+                sets = [stack.enter_context(sharing_gpu(sets[0], log_dir))]
+            servers = [server for each in sets for server in servers_of(each, log_dir)]
+            servers.sort(key=lambda server: server.command.after_others)
+            supervise(servers, boot_timeout=boot_timeout, show_log=show_log)
 
 
 def _count(replicas: str) -> int | None:

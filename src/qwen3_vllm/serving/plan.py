@@ -25,7 +25,8 @@ class Plan:
 
     `options` heed what `vllm_args` say. `environment` is the user's, empty where the command is for another
     machine. `keys` are those that the server will take, the first of them ours. `replicas` servers of this
-    plan share the memory that its options give to one.
+    plan share the memory that its options give to one. `mps_folder` is that of the MPS daemon through which
+    they use the GPU; those that serve bulk give way there (`gives_way`).
     """
 
     options: ServeOptions
@@ -36,6 +37,8 @@ class Plan:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     keys: tuple[str, ...] = field(default=(), repr=False)
     replicas: int = 1
+    gives_way: bool = False
+    mps_folder: Path | None = None
 
     @classmethod
     def of(cls, options: ServeOptions, checkpoint: Checkpoint, vllm: VllmBuild, machine: Machine) -> Self:

@@ -1,6 +1,7 @@
 """How many servers of one model a GPU gets, and what each is started with."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from packaging.version import Version
 from qwen3_vllm.serving import LaunchError
 from qwen3_vllm.serving.command.flags import build_command
 from qwen3_vllm.serving.command.memory import share_gpu
-from qwen3_vllm.serving.command.replicas import how_many, replicate
+from qwen3_vllm.serving.command.replicas import how_many, mps_helps, replicate
 from qwen3_vllm.serving.machine.hardware import Gpu, Machine
 from qwen3_vllm.serving.machine.vllm_build import VllmBuild
 from qwen3_vllm.serving.options import Checkpoint, ServeOptions
@@ -120,3 +121,28 @@ def test_more_than_fit_are_refused() -> None:
     large = replace(SMALL, weights_bytes=16 * GIB)
     with pytest.raises(LaunchError, match=r"4 servers of \./m do not fit"):
         replicate(plan(checkpoint=large), (1, 2, 3, 4), behind_balancer=True)
+
+
+@pytest.mark.parametrize(
+    ("role", "count", "machine", "helps"),
+    [
+        ("embedding", 3, Machine(16, (H100,)), True),
+        ("embedding", 2, Machine(16, (H100,)), False),
+        ("reranker", 4, Machine(16, (H100,)), False),
+        ("embedding", 4, Machine(16, (Gpu("NVIDIA A100-SXM4-80GB", 80 * GIB),)), False),
+        ("embedding", 4, Machine(16, ()), False),
+    ],
+)
+def test_mps_is_for_embedding_servers_of_which_one_is_kept_for_queries(
+    role: str, count: int, machine: Machine, helps: bool
+) -> None:
+    replicas = replicate(plan(role, machine=machine), range(count), behind_balancer=True)
+    assert mps_helps(replicas) == helps
+
+
+@pytest.mark.parametrize("folder", [None, Path("/run/mps")])
+def test_those_for_bulk_give_way_on_the_gpu(folder: Path | None) -> None:
+    replicas = replicate(plan(), range(4), behind_balancer=True)
+    found = [build_command(replace(each, mps_folder=folder)).env for each in replicas]
+    assert [env.get("CUDA_MPS_PIPE_DIRECTORY") for env in found] == [folder and str(folder)] * 4
+    assert [env.get("CUDA_MPS_CLIENT_PRIORITY") for env in found] == [None, *[folder and "1"] * 3]

@@ -262,6 +262,10 @@ class _Builder:
             env["QWEN3_VLLM_API_KEY_FILE"] = str(options.api_key_file)
         if options.open_metrics:
             env["QWEN3_VLLM_OPEN_METRICS"] = "1"
+        if self.plan.mps_folder is not None:
+            env["CUDA_MPS_PIPE_DIRECTORY"] = str(self.plan.mps_folder)
+            if self.plan.gives_way:
+                env["CUDA_MPS_CLIENT_PRIORITY"] = "1"  # below normal
         if self.cpu:
             env["VLLM_CPU_KVCACHE_SPACE"] = str(self._cpu_cache_gib())
             single = options.data_parallel_size == 1 and (options.api_server_count or 1) == 1

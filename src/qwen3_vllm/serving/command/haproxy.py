@@ -64,6 +64,11 @@ _LANE = f"""\
 """
 
 
+def has_lane(role: Role, count: int) -> bool:
+    """Whether the first of so many servers gets no bulk."""
+    return role == "embedding" and count >= SERVERS_FOR_A_LANE
+
+
 def haproxy_config(role: Role, host: str, port: int, servers: Sequence[str]) -> str:
     """Write the configuration; `servers` are `address:port`.
 
@@ -71,7 +76,7 @@ def haproxy_config(role: Role, host: str, port: int, servers: Sequence[str]) -> 
     """
     paths = "".join(f" /metrics/{number}" for number in range(len(servers)))
     names = [f"{role}-{number}" for number in range(len(servers))]
-    lane = role == "embedding" and len(servers) >= SERVERS_FOR_A_LANE
+    lane = has_lane(role, len(servers))
     config = _HEAD.format(role=role, bind=_bind(host, port), paths=paths)
     config += (_LANE if lane else "") + "    default_backend all\n\nbackend all\n"
     for number, name in enumerate(names):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from qwen3_vllm._core.releases import V1_ONLY
 from qwen3_vllm.errors import LaunchError
+from qwen3_vllm.serving.command.haproxy import has_lane
 from qwen3_vllm.serving.command.memory import how_many_fit
 from qwen3_vllm.serving.plan import Plan
 
@@ -57,6 +58,17 @@ def how_many(plan: Plan, *, roles: int = 1, obstacle: str | None = None) -> tupl
     return count, why
 
 
+def mps_helps(replicas: Sequence[Plan]) -> bool:
+    """Whether servers of one model should use the GPU through CUDA MPS.
+
+    Measured with a 0.6B model on an H100: those for bulk are faster, and can give way to the one for queries.
+    Rerankers have nobody to give way to, and were not faster.
+    """
+    return any(each.gives_way for each in replicas) and all(
+        each.machine.has_h100s and not each.on_cpu for each in replicas
+    )
+
+
 def replicate(plan: Plan, ports: Sequence[int], *, behind_balancer: bool) -> list[Plan]:
     """Return the plan of a server for each port; they share the memory that one would take.
 
@@ -72,4 +84,7 @@ def replicate(plan: Plan, ports: Sequence[int], *, behind_balancer: bool) -> lis
         host="127.0.0.1" if behind_balancer else options.host,
         api_server_count=options.api_server_count or options.data_parallel_size,
     )
-    return [one.changed(port=port) for port in ports]
+    lane = has_lane(options.role, count)
+    return [
+        replace(one, gives_way=lane and number > 0).changed(port=port) for number, port in enumerate(ports)
+    ]
