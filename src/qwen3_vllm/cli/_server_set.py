@@ -97,8 +97,8 @@ def sharing_gpu(chosen: ServerSet, log_dir: Path | None) -> Iterator[ServerSet]:
     role, log_path = chosen.plan.options.role, _log_path(log_dir, chosen.plan)
     with ExitStack() as stack:
         try:
-            if PIPES in os.environ:
-                folder, why = Path(os.environ[PIPES]), f"the daemon of {PIPES}, from your environment"
+            if own := os.environ.get(PIPES):
+                folder, why = Path(own), f"the daemon of {PIPES}, from your environment"
             else:
                 folder = stack.enter_context(mps_daemon(log_path.with_name(f"{log_path.stem}-mps.log")))
                 why = "the servers compute side by side, and queries go before bulk"
@@ -111,8 +111,9 @@ def sharing_gpu(chosen: ServerSet, log_dir: Path | None) -> Iterator[ServerSet]:
 
 def print_commands(chosen: ServerSet, *, mps: bool) -> None:
     if mps and mps_helps(chosen.replicas) and mps_program() is not None:
-        chosen = chosen.through_mps(Path(os.environ.get(PIPES, _DEFAULT_PIPES)))
-        if PIPES not in os.environ:
+        own = os.environ.get(PIPES)
+        chosen = chosen.through_mps(Path(own or _DEFAULT_PIPES))
+        if not own:
             print_line(f"{PROGRAM} -d")
     commands = [command_of(plan) for plan in chosen.replicas]
     options = chosen.plan.options
