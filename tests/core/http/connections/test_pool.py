@@ -158,8 +158,11 @@ def test_a_parser_that_ends_in_an_error_held_half_a_message(embedding_server: So
 def test_a_server_that_speaks_first_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     connect = aiohttp.TCPConnector.connect
 
+    greeted = threading.Semaphore(0)
+
     async def connect_and_read(*args: Any) -> Any:
         connection = await connect(*args)
+        await asyncio.to_thread(greeted.acquire)
         await asyncio.sleep(0.05)
         return connection
 
@@ -167,6 +170,7 @@ def test_a_server_that_speaks_first_is_not_used(monkeypatch: pytest.MonkeyPatch)
         with suppress(OSError):
             while True:
                 listener.accept()[0].sendall(b"220 mail.example ESMTP\r\n")
+                greeted.release()
 
     monkeypatch.setattr(aiohttp.TCPConnector, "connect", connect_and_read)
     with socket.create_server(("127.0.0.1", 0)) as listener:
