@@ -1,5 +1,6 @@
 """The balancer that makes several servers of one model one address."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -17,11 +18,35 @@ from qwen3_vllm.serving.process.server import Server
 
 Balancer = Literal["haproxy", "vllm-router", "none"]
 _NO_HAPROXY = "HAProxy is not installed (Debian, Ubuntu: apt-get install haproxy)"
+_OLDEST_HAPROXY = (2, 4)
 
 
 def haproxy_program() -> str | None:
     """Find HAProxy; Debian has it where a user without rights does not look."""
     return shutil.which("haproxy") or shutil.which("/usr/sbin/haproxy")
+
+
+def why_no_haproxy() -> str | None:
+    """Say why HAProxy cannot stand in front on this machine; None when it can."""
+    program = haproxy_program()
+    if program is None:
+        return _NO_HAPROXY
+    version = _version_of(program)
+    if version is not None and version < _OLDEST_HAPROXY:
+        return "HAProxy {}.{} is installed, and {}.{} or newer is needed".format(*version, *_OLDEST_HAPROXY)
+    return None
+
+
+def _version_of(program: str) -> tuple[int, int] | None:
+    """Ask HAProxy for its version; None where it does not say."""
+    try:
+        shown = subprocess.run(
+            [program, "-v"], capture_output=True, text=True, check=False, timeout=10
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"version (\d+)\.(\d+)", shown)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def router_program() -> Path | None:
@@ -44,7 +69,7 @@ def choose_balancer(
     if asked == "none":
         return "none", "--balancer none leaves it out"
     there = elsewhere and asked != "auto"
-    no_haproxy = None if there or haproxy_program() else _NO_HAPROXY
+    no_haproxy = None if there else why_no_haproxy()
     if plan.vllm_args.has("--ssl-certfile"):
         no_haproxy = "the balancer is started without TLS; put one in front that has your certificate"
     no_router = no_haproxy if plan.vllm_args.has("--ssl-certfile") else _why_no_router(plan, there=there)
@@ -124,4 +149,4 @@ def _write_checked(config: Path, text: str) -> None:
         [str(haproxy_program()), "-c", "-q", "-f", str(config)], capture_output=True, text=True, check=False
     )
     if checked.returncode:
-        raise LaunchError(f"HAProxy refuses {config} (2.4 or newer is needed):\n{checked.stderr.strip()}")
+        raise LaunchError(f"HAProxy refuses {config}:\n{checked.stderr.strip()}")
