@@ -243,7 +243,7 @@ def test_no_mps_where_nobody_has_to_give_way_or_it_is_not_wanted(arguments: tupl
 @pytest.mark.usefixtures("h100", "mps")
 def test_servers_start_without_an_mps_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     started: list[Server] = []
-    monkeypatch.setattr("qwen3_vllm.cli.serve.supervise", lambda servers, **_: started.extend(servers))
+    monkeypatch.setattr("qwen3_vllm.cli.serve.supervise", lambda servers, *_, **__: started.extend(servers))
     port = str(free_ports(1)[0])
     several = ("embedding", "--replicas", "3", "--balancer", "none", "--port", port, "--log-dir", ".")
     arguments = (*several, "--", "--tokenizer", "elsewhere")
@@ -253,7 +253,7 @@ def test_servers_start_without_an_mps_that_fails(monkeypatch: pytest.MonkeyPatch
     assert len(started) == 3, result.stderr
     assert not any("MPS" in str(server.command) for server in started)
 
-    monkeypatch.setattr("qwen3_vllm.cli._server_set.mps_daemon", lambda log: nullcontext(tmp_path))
+    monkeypatch.setattr("qwen3_vllm.cli._server_set.mps_daemon", lambda *_: nullcontext(tmp_path))
     started.clear()
     assert "mps: the servers compute side by side" in serve(*arguments).stderr
     assert [server.command.env["CUDA_MPS_PIPE_DIRECTORY"] for server in started] == [str(tmp_path)] * 3

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from qwen3_vllm.serving.machine.ports import free_port
+from qwen3_vllm.serving.process.mps import PROGRAM as PROGRAM_OF_MPS
 
 PROGRAM = """
 import sys
 from pathlib import Path
 import typer
-from qwen3_vllm.cli._supervise import supervise
+from qwen3_vllm.cli._supervise import supervise, until_a_signal
 from qwen3_vllm.serving import Server
 from qwen3_vllm.serving.options import Command
 from qwen3_vllm.serving.process import server as process
@@ -23,7 +24,16 @@ process.POLL_SECONDS = 0.05
 folder, port, server_program, show_log = sys.argv[1:]
 command = Command((sys.executable, "-c", server_program, port), {})
 server = Server("fake", command, f"http://127.0.0.1:{port}", Path(folder) / "fake.log")
-supervise([server], boot_timeout=30, show_log=bool(show_log))
+with until_a_signal() as check_signals:
+    supervise([server], check_signals, boot_timeout=30, show_log=bool(show_log))
+"""
+WAITS_FOR_MPS = """
+import sys
+from pathlib import Path
+from qwen3_vllm.cli._supervise import until_a_signal
+from qwen3_vllm.serving.process.mps import mps_daemon
+with until_a_signal() as check_signals, mps_daemon(Path(sys.argv[1]), check_signals):
+    sys.exit("it listens")
 """
 ANSWERS = """
 import http.server, sys
@@ -97,6 +107,24 @@ def test_a_signal_during_boot_stops_it_too(tmp_path: Path) -> None:
     assert process.returncode == 0
     with pytest.raises(ProcessLookupError):
         os.kill(int(log.read_text()), 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_mps_starts_leaves_nothing_of_it(tmp_path: Path, number: signal.Signals) -> None:
+    daemon, log = tmp_path / PROGRAM_OF_MPS, tmp_path / "mps.log"
+    daemon.write_text('#!/bin/sh\n[ "$1" = -f ] && echo in $CUDA_MPS_PIPE_DIRECTORY && exec sleep 600\n')
+    daemon.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    argv = [sys.executable, "-c", WAITS_FOR_MPS, str(log)]
+    with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 30
+        while not (log.exists() and log.read_text().endswith("\n")):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "stopped\n")
+    assert not Path(log.read_text().split()[1]).exists()
 
 
 def test_ctrl_c_is_heard_in_the_background_of_a_script(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The servers of one model that `qwen3-vllm serve` starts, and what makes them one address."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,7 +86,9 @@ def servers_of(chosen: ServerSet, log_dir: Path | None) -> list[Server]:
 
 
 @contextmanager
-def sharing_gpu(chosen: ServerSet, log_dir: Path | None) -> Iterator[ServerSet]:
+def sharing_gpu(
+    chosen: ServerSet, log_dir: Path | None, check_signals: Callable[[], None]
+) -> Iterator[ServerSet]:
     """Have the servers share the GPU by MPS inside the block, where one of them is kept for queries.
 
     Measured on an H100 (docs/benchmark.md): bulk is 7 % faster. Where MPS does not work, they go without.
@@ -100,7 +102,8 @@ def sharing_gpu(chosen: ServerSet, log_dir: Path | None) -> Iterator[ServerSet]:
             if own := os.environ.get(PIPES):
                 folder, why = Path(own), f"the daemon of {PIPES}, from your environment"
             else:
-                folder = stack.enter_context(mps_daemon(log_path.with_name(f"{log_path.stem}-mps.log")))
+                mps_log = log_path.with_name(f"{log_path.stem}-mps.log")
+                folder = stack.enter_context(mps_daemon(mps_log, check_signals))
                 why = "the servers compute side by side, and queries go before bulk"
             chosen = chosen.through_mps(folder)
         except LaunchError as error:

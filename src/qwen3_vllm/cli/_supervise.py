@@ -23,31 +23,40 @@ class _StopAsked(BaseException):
     """A signal asked the servers to stop; no error, and not to be caught as one."""
 
 
-def supervise(servers: Sequence[Server], *, boot_timeout: float, show_log: bool) -> None:
-    """Run the servers until a signal comes, or one dies.
+@contextmanager
+def until_a_signal() -> Iterator[Callable[[], None]]:
+    """Yield what is to be called now and then: it ends the block once a signal has asked for that."""
+    try:
+        with _signals() as check_signals:
+            yield check_signals
+    except _StopAsked:
+        err.print("stopped")
+
+
+def supervise(
+    servers: Sequence[Server], check_signals: Callable[[], None], *, boot_timeout: float, show_log: bool
+) -> None:
+    """Run the servers until a signal comes, or one dies; inside `until_a_signal`.
 
     Raises:
         ServerDied: One died; all are stopped by then.
     """
     logs = [_Log(server.name, server.log_path) for server in servers] if show_log else []
-    try:
-        with _signals() as check_signals, _progress(logs) as show:
+    with _progress(logs) as show:
 
-            def on_progress(progress: Progress) -> None:
+        def on_progress(progress: Progress) -> None:
+            check_signals()
+            show(progress)
+
+        with running(servers, timeout=boot_timeout, on_progress=on_progress):
+            show(None)
+            for server in servers:
+                err.print(f"{server.name}: ready at {server.base_url}/v1, log {server.log_path}")
+            err.print("Ctrl-C stops")
+            while True:
                 check_signals()
-                show(progress)
-
-            with running(servers, timeout=boot_timeout, on_progress=on_progress):
-                show(None)
-                for server in servers:
-                    err.print(f"{server.name}: ready at {server.base_url}/v1, log {server.log_path}")
-                err.print("Ctrl-C stops")
-                while True:
-                    check_signals()
-                    _look_at(servers, logs)
-                    time.sleep(0.5)
-    except _StopAsked:
-        err.print("stopped")
+                _look_at(servers, logs)
+                time.sleep(0.5)
 
 
 def _look_at(servers: Sequence[Server], logs: "Sequence[_Log]") -> None:

@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 
 from qwen3_vllm._core.official_models import ROLES, Role
 from qwen3_vllm.cli._server_set import print_commands, servers_of, set_of, sharing_gpu
-from qwen3_vllm.cli._supervise import supervise
+from qwen3_vllm.cli._supervise import supervise, until_a_signal
 from qwen3_vllm.cli._terminal import errors_in_one_line
 from qwen3_vllm.errors import LaunchError
 from qwen3_vllm.serving.balancer import Balancer
@@ -119,12 +119,12 @@ def serve(
             for each in sets:
                 print_commands(each, mps=mps and len(sets) == 1)
             return
-        with ExitStack() as stack:
+        with until_a_signal() as check_signals, ExitStack() as stack:
             if mps and len(sets) == 1:  # beside a reranker it was not measured
-                sets = [stack.enter_context(sharing_gpu(sets[0], log_dir))]
+                sets = [stack.enter_context(sharing_gpu(sets[0], log_dir, check_signals))]
             servers = [server for each in sets for server in servers_of(each, log_dir)]
             servers.sort(key=lambda server: server.command.after_others)
-            supervise(servers, boot_timeout=boot_timeout, show_log=show_log)
+            supervise(servers, check_signals, boot_timeout=boot_timeout, show_log=show_log)
 
 
 def _count(replicas: str) -> int | None:

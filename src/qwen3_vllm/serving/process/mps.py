@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,8 +39,11 @@ def mps_program() -> str | None:
 
 
 @contextmanager
-def mps_daemon(log_path: Path) -> Iterator[Path]:
+def mps_daemon(log_path: Path, while_waiting: Callable[[], object] = lambda: None) -> Iterator[Path]:
     """Have a control daemon of our own inside the block; yields the folder of its sockets.
+
+    Args:
+        while_waiting: Called now and then until it listens; what it raises ends the daemon.
 
     Raises:
         LaunchError: There is none, it does not start, or CUDA does not work through it.
@@ -56,7 +59,7 @@ def mps_daemon(log_path: Path) -> Iterator[Path]:
         try:
             try:
                 daemon.start()
-                _wait(daemon, folder)
+                _wait(daemon, folder, while_waiting)
                 _check(folder)
             except (ServerDied, OSError, subprocess.SubprocessError) as error:
                 raise LaunchError(str(error)) from error
@@ -66,7 +69,7 @@ def mps_daemon(log_path: Path) -> Iterator[Path]:
             daemon.stop()
 
 
-def _wait(daemon: Server, folder: Path) -> None:
+def _wait(daemon: Server, folder: Path, while_waiting: Callable[[], object]) -> None:
     """Wait until the daemon listens."""
     deadline = time.monotonic() + _SECONDS_TO_START
     while not (folder / "control").exists():
@@ -74,6 +77,7 @@ def _wait(daemon: Server, folder: Path) -> None:
             raise daemon.death()
         if time.monotonic() > deadline:
             raise LaunchError(f"{PROGRAM} was not ready after {_SECONDS_TO_START:.0f} s")
+        while_waiting()
         time.sleep(0.05)
 
 
