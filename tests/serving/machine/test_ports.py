@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from qwen3_vllm.serving import LaunchError
+from qwen3_vllm.serving.machine import ports as ports_module
 from qwen3_vllm.serving.machine.ports import check_port, free_port, free_ports, is_port_taken
 
 
@@ -30,6 +31,13 @@ def test_inner_ports_are_different_and_not_those_that_linux_gives_to_connections
     assert len(set(ports)) == 80
     assert all(20_000 <= port < 30_000 for port in ports)
     assert not any(is_port_taken("127.0.0.1", port) for port in ports)
+
+
+def test_more_servers_than_ports_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    two = free_ports(2)
+    monkeypatch.setattr(ports_module, "_unusual_ports", lambda: iter(two))
+    with pytest.raises(LaunchError, match="3 servers need a port each, and of 20000 to 29999 2 are free"):
+        ports_module.free_ports(3)
 
 
 def test_an_address_of_another_machine_is_refused() -> None:

@@ -22,8 +22,18 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Find unusual ports of the loopback address that nothing listens on; none is given twice."""
-    return list(islice((port for port in _unusual_ports() if not is_port_taken("127.0.0.1", port)), count))
+    """Find unusual ports of the loopback address that nothing listens on; none is given twice.
+
+    Raises:
+        LaunchError: There are not so many.
+    """
+    free = (port for port in _unusual_ports() if not is_port_taken("127.0.0.1", port))
+    found = list(islice(free, count))
+    if len(found) < count:
+        raise LaunchError(
+            f"{count} servers need a port each, and of {_UNUSUAL[0]} to {_UNUSUAL[-1]} {len(found)} are free"
+        )
+    return found
 
 
 @cache
