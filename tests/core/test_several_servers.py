@@ -519,22 +519,22 @@ def test_a_reranker_started_anew_with_other_weights_between_calls_is_noticed() -
 
 
 def test_a_query_after_a_rest_does_not_wait_for_a_probe_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(connection: socket.socket, reply: Reply) -> None:
-        time.sleep(0.5)
+    both = threading.Barrier(2)
+
+    def together(connection: socket.socket, reply: Reply) -> None:
+        both.wait(60)
         honest(connection, reply)
 
     with serving(*embedders(2)) as servers:
         client = client_of(servers)
         client.embed_queries(["both are met"])
         for server in servers:
-            server.fault = always(slow, EMBEDDINGS)
+            server.fault = always(together, EMBEDDINGS)
             for connection in list(server.connections):
                 connection.shutdown(socket.SHUT_RDWR)  # as vLLM does after some seconds
         monkeypatch.setattr(group_module, "REST_SECONDS", 0.0)
-        began = time.monotonic()
 
         client.embed_queries(["q"])
-        assert time.monotonic() - began < 0.95
         asked = [text for server in servers for body in server.bodies(EMBEDDINGS) for text in body["input"]]
         assert asked.count(PROBE) == 3
 
