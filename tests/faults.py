@@ -9,12 +9,15 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from io import BufferedReader
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -262,6 +265,12 @@ def serve(
         yield server
     finally:
         server.stop()
+
+
+def at_once(check: Callable[[T], object], cases: Iterable[T]) -> None:
+    """Check several cases that wait for a time limit: it goes by once for all of them."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(check, cases))
 
 
 def _read(stream: BufferedReader) -> Request | None:

@@ -16,16 +16,16 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import typer
-from qwen3_vllm.cli._supervise import supervise, until_a_signal
+from qwen3_vllm.cli import _supervise
 from qwen3_vllm.serving import Server
 from qwen3_vllm.serving.options import Command
 from qwen3_vllm.serving.process import server as process
-process.POLL_SECONDS = 0.05
+process.POLL_SECONDS = _supervise._LOOK_EVERY_SECONDS = 0.05
 folder, port, server_program, show_log = sys.argv[1:]
 command = Command((sys.executable, "-c", server_program, port), {})
 server = Server("fake", command, f"http://127.0.0.1:{port}", Path(folder) / "fake.log")
-with until_a_signal() as check_signals:
-    supervise([server], check_signals, boot_timeout=30, show_log=bool(show_log))
+with _supervise.until_a_signal() as check_signals:
+    _supervise.supervise([server], check_signals, boot_timeout=30, show_log=bool(show_log))
 """
 WAITS_FOR_MPS = """
 import sys

@@ -15,6 +15,7 @@ from qwen3_vllm.serving.launch import running
 from qwen3_vllm.serving.process.server import Progress, Server
 
 _LINE_EVERY_SECONDS = 15.0
+_LOOK_EVERY_SECONDS = 0.5
 # SIGHUP is not there on Windows, where the rest of the command line must still work.
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -56,7 +57,7 @@ def supervise(
             while True:
                 check_signals()
                 _look_at(servers, logs)
-                time.sleep(0.5)
+                time.sleep(_LOOK_EVERY_SECONDS)
 
 
 def _look_at(servers: Sequence[Server], logs: "Sequence[_Log]") -> None:

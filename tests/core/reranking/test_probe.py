@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,7 +12,19 @@ from qwen3_vllm import RerankClient, errors
 from qwen3_vllm._core import prompts
 from qwen3_vllm._core.reranking.server import Fingerprint, RerankServer
 from tests.fake_vllm import DEAF_TEMPLATE, RIGHT_TEMPLATE, STOCK_TEMPLATE, FakeVLLM
-from tests.faults import Fault, Request, SocketServer, always, changed, first, hang, honest, instead, serve
+from tests.faults import (
+    Fault,
+    Request,
+    SocketServer,
+    always,
+    at_once,
+    changed,
+    first,
+    hang,
+    honest,
+    instead,
+    serve,
+)
 
 
 def learned(server: SocketServer, **options: object) -> RerankServer:
@@ -154,17 +167,19 @@ def test_a_reranker_that_refuses_to_compare_a_text_with_itself_is_not_taken_for_
     np.testing.assert_allclose(scores, [expected], atol=1e-6)
 
 
-@pytest.mark.parametrize("path", ["/tokenize", "/classify"])
-@pytest.mark.parametrize("limit", ["timeout", "total_timeout"])
-def test_a_server_that_hangs_while_asked_is_not_called_wrong(path: str, limit: str) -> None:
-    fake = FakeVLLM(template=RIGHT_TEMPLATE, missing=("/classify",))
-    with serve(fake, always(hang, path)) as server:
-        client = RerankClient(base_url=server.base_url, max_retries=0, **{limit: 0.5})
+def test_a_server_that_hangs_while_asked_is_not_called_wrong() -> None:
+    def check(case: tuple[str, str]) -> None:
+        path, limit = case
+        fake = FakeVLLM(template=RIGHT_TEMPLATE, missing=("/classify",))
+        with serve(fake, always(hang, path)) as server:
+            client = RerankClient(base_url=server.base_url, max_retries=0, **{limit: 0.5})
 
-        with pytest.raises(errors.RequestTimeoutError) as caught:
-            client.score("q", ["d"])
+            with pytest.raises(errors.RequestTimeoutError) as caught:
+                client.score("q", ["d"])
 
-    assert caught.value.cause == limit
+        assert caught.value.cause == limit
+
+    at_once(check, product(("/tokenize", "/classify"), ("timeout", "total_timeout")))
 
 
 @pytest.mark.parametrize(

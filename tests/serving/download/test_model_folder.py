@@ -65,10 +65,13 @@ def hub(request: pytest.FixtureRequest, fake: Any, monkeypatch: pytest.MonkeyPat
 
 
 def hub_at(url: str, name: str, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """The hub's client, pointed at this URL: both read the environment only once."""
+    """The hub's client, pointed at this URL: both read the environment only once. Neither waits for long."""
     if name == "modelscope":
         monkeypatch.setattr("modelscope_hub.config._default_config", HubConfig(endpoint=url))
+        monkeypatch.setattr("modelscope_hub._download.DOWNLOAD_INTEGRITY_RETRY_BACKOFF", 0)
         return ModelScope()
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(seconds / 50))
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
     template = url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -129,10 +132,7 @@ def test_a_damaged_file_is_fetched_again(hub: Hub, fake: Any, models: Path) -> N
     assert len(fake.ranges("config.json")) == 2
 
 
-def test_a_file_that_stays_damaged_leaves_no_model(
-    hub: Hub, fake: Any, models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("modelscope_hub._download.DOWNLOAD_INTEGRITY_RETRY_BACKOFF", 0)
+def test_a_file_that_stays_damaged_leaves_no_model(hub: Hub, fake: Any, models: Path) -> None:
     fake.corrupt[WEIGHTS] = 100
     with pytest.raises(DownloadError, match=WEIGHTS):
         download(hub, REPO, models)
