@@ -36,10 +36,10 @@ ENVIRONMENT = (
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Run all tests in several processes, as many of them wait for a clock; some tests in this one."""
+    """Run all tests in three processes per two cores, as some wait for a clock; some tests in this one."""
     whole = [Path(arg).resolve() for arg in config.args] == [Path(__file__).parent]
     selected = config.option.keyword or config.option.markexpr or config.option.lf
-    return 0 if selected or not whole else 2 * (os.cpu_count() or 1)
+    return 0 if selected or not whole else -(-3 * (os.cpu_count() or 1) // 2)
 
 
 @pytest.hookimpl(wrapper=True)

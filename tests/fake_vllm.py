@@ -7,6 +7,7 @@ prompt gives another number. A token is one byte, or one control token.
 import base64
 import hashlib
 import re
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -151,7 +152,7 @@ class FakeVLLM:
 
     def _digest(self, prompt: str | Sequence[int], count: int = 1) -> list[int]:
         ids = self.encode(prompt) if isinstance(prompt, str) else prompt
-        raw = hashlib.shake_256(f"{self.seed}{list(ids)}".encode()).digest(4 * count)
+        raw = hashlib.shake_256(self.seed.encode() + array("I", ids).tobytes()).digest(4 * count)
         return [int.from_bytes(raw[4 * i : 4 * i + 4]) for i in range(count)]
 
     # --- routes ----------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ def test_a_p_value_is_that_of_scipy(values: np.ndarray, stats: Any) -> None:
     theirs = stats.permutation_test(
         (differences,),
         np.mean,
+        vectorized=True,
         permutation_type="samples",
         n_resamples=20_000,
         rng=np.random.default_rng(1),
