@@ -795,7 +795,7 @@ def test_a_full_server_gets_fewer_requests_at_once() -> None:
 
 
 class OneAtATime:
-    """Answers one request after another, 0.1 s each, but none whose client has gone: as vLLM does."""
+    """Answers one request after another, 0.15 s each, but none whose client has gone: as vLLM does."""
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
@@ -805,15 +805,15 @@ class OneAtATime:
             with suppress(BlockingIOError):
                 if not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
                     raise ConnectionAbortedError
-            time.sleep(0.1)
+            time.sleep(0.15)
         honest(connection, reply)
 
 
 def test_a_slow_server_gets_what_it_can_answer_in_time() -> None:
-    """Sixteen at once wait for 1.6 s, more than the time limit, and would time out again and again."""
+    """Sixteen at once wait for 2.4 s, more than the time limit, and would time out again and again."""
     texts = [f"text {number}" for number in range(20)]
     with serve(FakeVLLM("embedding")) as server:
-        client = client_of(server, batch_size=1, max_concurrency=16, timeout=1)
+        client = client_of(server, batch_size=1, max_concurrency=16, timeout=2)
         client.embed_documents(["warm"])
         server.fault = always(OneAtATime(), EMBEDDINGS)
 

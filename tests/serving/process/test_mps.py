@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_it_runs_inside_the_block_for_all_gpus(log: Path) -> None:
     with mps_daemon(log) as folder:
         assert (folder / "control").exists()
+        while not log.read_text().endswith("\n"):  # written by another process
+            time.sleep(0.02)
         assert log.read_text().startswith("GPUs None pid ")
         assert "asked" not in log.read_text()
     assert log.read_text().endswith("asked to quit\n")
