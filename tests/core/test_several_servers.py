@@ -204,6 +204,20 @@ def test_a_server_started_anew_with_another_context_length_is_noticed(
         assert f"{servers[1].base_url} has a context of 1024 tokens" in caplog.text
 
 
+def test_it_is_said_when_a_stranger_is_one_for_another_reason(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(*embedders(2)) as servers:
+        client = client_of(servers)
+        client.embed_documents(TEXTS)
+        for fake, reason in (
+            (FakeVLLM("embedding", seed="other weights"), "gives other vectors"),
+            (FakeVLLM("embedding", context=1024), "has a context of 1024 tokens"),
+        ):
+            servers[1].restart(fake)
+            due(client)
+            client.embed_documents(TEXTS)
+            until(lambda: f"{servers[1].base_url} {reason}" in caplog.text)  # noqa: B023
+
+
 def few_of(kind: str, servers: Sequence[SocketServer]) -> Callable[[], object]:
     """Embed or score some texts with one client of all servers; returns what does so again."""
     urls = [server.base_url for server in servers]

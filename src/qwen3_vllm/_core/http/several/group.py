@@ -199,8 +199,8 @@ class Group(Generic[M]):
     def _set_aside(self, server: Server[M], error: errors.Qwen3VLLMError) -> None:
         known = server.health.error
         pause = server.health.set_aside(error)
-        is_news = self._met and type(known) is not type(error)
-        log = logger.warning if is_news else logger.debug
+        is_news = type(known) is not type(error) or (isinstance(error, _STRANGE) and str(known) != str(error))
+        log = logger.warning if self._met and is_news else logger.debug
         log("%s is not used for the next %.1f s: %s", server.transport.root, pause, error)
         self._turns.look_again()
 
