@@ -104,6 +104,7 @@ def test_an_id_of_the_users_own_is_sent_and_nothing_checked(embed: Embed) -> Non
         assert {request.headers["x-request-id"] for request in server.requests} == {"mine"}
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_has_other_ids() -> None:
     ids = RequestIds({})
     before, read, write = ids.fresh(), *os.pipe()
