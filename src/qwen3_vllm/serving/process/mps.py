@@ -99,7 +99,9 @@ def _check(folder: Path) -> None:
 
 
 def _quit(daemon: Server, folder: Path) -> None:
-    """Have the daemon end its server, which may be in no process group of ours, and itself."""
+    """Have the daemon, if it listens, end its server, which may be in no process group of ours, and itself."""
+    if not (folder / "control").exists():
+        return
     deadline = time.monotonic() + 2 * _SECONDS_TO_QUIT
     try:
         _tell(folder, f"quit -t {_SECONDS_TO_QUIT}")
