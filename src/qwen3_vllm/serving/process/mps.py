@@ -99,7 +99,7 @@ def _check(folder: Path) -> None:
 
 
 def _quit(daemon: Server, folder: Path) -> None:
-    """Have the daemon, if it listens, end its server, which may be in no process group of ours, and itself."""
+    """Have the daemon, if it listens, end itself and its server, which may be in another process group."""
     if not (folder / "control").exists():
         return
     deadline = time.monotonic() + 2 * _SECONDS_TO_QUIT
