@@ -46,7 +46,7 @@ def mps_daemon(log_path: Path, while_waiting: Callable[[], object] = lambda: Non
         while_waiting: Called now and then until it listens; what it raises ends the daemon.
 
     Raises:
-        LaunchError: There is none, it does not start, or CUDA does not work through it.
+        LaunchError: The daemon is not installed, it does not start, or CUDA does not work through it.
     """
     if mps_program() is None:
         raise LaunchError(f"{PROGRAM} is not there")
