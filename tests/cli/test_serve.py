@@ -227,6 +227,8 @@ def test_bulk_gives_way_to_queries_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -
     own = serve("embedding", "--dry-run").stdout
     assert "nvidia-cuda-mps-control" not in own
     assert own.count("CUDA_MPS_CLIENT_PRIORITY=1") == 3
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "")
+    assert "CUDA_MPS" not in serve("embedding", "--dry-run").stdout
 
 
 @pytest.mark.usefixtures("haproxy", "h100", "mps")
@@ -257,6 +259,11 @@ def test_servers_start_without_an_mps_that_fails(monkeypatch: pytest.MonkeyPatch
     started.clear()
     assert "mps: the servers compute side by side" in serve(*arguments).stderr
     assert [server.command.env["CUDA_MPS_PIPE_DIRECTORY"] for server in started] == [str(tmp_path)] * 3
+
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "")
+    started.clear()
+    assert "mps: not used; CUDA_MPS_PIPE_DIRECTORY is empty" in serve(*arguments).stderr
+    assert not any("MPS" in str(server.command) for server in started)
 
 
 @pytest.mark.usefixtures("no_haproxy", "h100")

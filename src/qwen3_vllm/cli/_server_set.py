@@ -99,7 +99,10 @@ def sharing_gpu(
     role, log_path = chosen.plan.options.role, _log_path(log_dir, chosen.plan)
     with ExitStack() as stack:
         try:
-            if own := os.environ.get(PIPES):
+            own = os.environ.get(PIPES)
+            if own == "":
+                raise LaunchError(f"{PIPES} is empty in your environment")
+            if own is not None:
                 folder, why = Path(own), f"the daemon of {PIPES}, from your environment"
             else:
                 mps_log = log_path.with_name(f"{log_path.stem}-mps.log")
@@ -113,10 +116,10 @@ def sharing_gpu(
 
 
 def print_commands(chosen: ServerSet, *, mps: bool) -> None:
-    if mps and mps_helps(chosen.replicas) and mps_program() is not None:
-        own = os.environ.get(PIPES)
-        chosen = chosen.through_mps(Path(own or _DEFAULT_PIPES))
-        if not own:
+    pipes = os.environ.get(PIPES, _DEFAULT_PIPES)
+    if mps and pipes and mps_helps(chosen.replicas) and mps_program() is not None:
+        chosen = chosen.through_mps(Path(pipes))
+        if PIPES not in os.environ:
             print_line(f"{PROGRAM} -d")
     commands = [command_of(plan) for plan in chosen.replicas]
     options = chosen.plan.options
