@@ -113,8 +113,8 @@ class Group(Generic[M]):
         except errors.Qwen3VLLMError as error:
             self._set_aside(server, error)
         else:
-            # All of them: a server that takes this one's place listens only after this one has ended, and then
-            # the look fails.
+            # All of them: a server that takes this one's place listens only after this one has ended, and
+            # then the look fails.
             server.connections = server.transport.connections_made
         server.confirmed_at = began
 
